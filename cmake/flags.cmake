@@ -1,0 +1,15 @@
+# What every translation unit is compiled with.
+add_library(kiln_flags INTERFACE)
+target_compile_features(kiln_flags INTERFACE cxx_std_23)
+target_include_directories(kiln_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(kiln_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Wold-style-cast)
+# gcc 12 sees overlapping copies in operator+(const char*, std::string&&) that are not there (gcc bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(kiln_flags INTERFACE -Wno-restrict)
+endif()
+# Bounds checks of the standard library's containers: a wrong index stops the program instead of reading on.
+target_compile_definitions(kiln_flags INTERFACE _GLIBCXX_ASSERTIONS)
+
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
