@@ -1,0 +1,55 @@
+// A request body, from its framing to its bytes (RFC 9112 sections 6 and 7).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "http/limits.h"
+#include "http/parser.h"
+#include "http/request.h"
+
+namespace kiln::http {
+
+class BodyDecoder {
+ public:
+  // Framing::None is complete before the first byte. A declared length beyond the limit is Invalid at the first decode.
+  void begin(const RequestHead& head, const Limits& limits);
+
+  // Takes what belongs to the body from the front of `input`, appends the decoded bytes to `body`, and says how much
+  // it took. Trailer fields are checked and dropped. All input is taken unless the outcome is Complete or Invalid,
+  // which are final: further calls take nothing and say the same. Memory grows with the bytes that arrived, never with
+  // a length that was announced.
+  ParseResult decode(std::string_view input, const Limits& limits, std::string& body);
+
+ private:
+  enum class State : uint8_t {
+    Done, Failed, Length,
+    Size, SizeLineFeed,                                           // "1a" CR LF
+    BeforeSemicolon, NameStart, Name, AfterName,                  // " ; name "
+    ValueStart, Value, Quoted, Escaped, QuotedEnd,                // "= value", "= \"a \\\" b\""
+    Data, DataReturn, DataLineFeed,
+    TrailerStart, TrailerName, TrailerValue, TrailerLineFeed, LastLineFeed,
+  };
+
+  [[nodiscard]] bool takes_bulk() const { return state_ == State::Length || state_ == State::Data; }
+  size_t take_bulk(std::string_view input, std::string& body);
+  Refusal take_byte(char byte, const Limits& limits);
+  Refusal take_size_digit(char byte);
+  Refusal take_extension_byte(char byte);
+  Refusal take_trailer_byte(char byte, const Limits& limits);
+  Refusal finish_size_line(const Limits& limits);
+
+  State state_ = State::Done;
+  Refusal refusal_ = Refusal::None;  // in Failed: why
+  uint8_t size_digits_ = 0;
+  uint64_t left_ = 0;          // bytes left of the body or the chunk
+  uint64_t decoded_ = 0;       // bytes of the chunks so far
+  uint64_t overhead_ = 0;      // bytes of the size lines so far, less what their data excuses
+  size_t line_bytes_ = 0;      // of the chunk's size line
+  size_t trailer_bytes_ = 0;
+  size_t trailer_fields_ = 0;
+};
+
+}  // namespace kiln::http
