@@ -1,0 +1,112 @@
+// One accepted connection: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket: one
+// receive and one send in flight, nothing reused before its last completion, closed by one procedure.
+//
+//   Open --finish()--> Flushing --sent--> Lingering --end, 64 KiB or 2 s--> Closing --all completed--> Free
+//     |                    |                                                  ^
+//     +---- abort(), peer gone, write stalled --------------------------------+
+//
+// Closing is a join: shutdown(2) makes what is in flight complete; close(2) follows the last completion.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/engine.h"
+
+namespace kiln::core {
+
+class Loop;
+
+// Valid for ever: the generation tells a reused slot from its former owner.
+struct ConnectionId {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+
+  friend bool operator==(const ConnectionId&, const ConnectionId&) = default;
+};
+
+// Lingering reads and drops what the peer still sends, so that the kernel does not answer it with a reset that would
+// destroy our last response (RFC 9112 section 9.6).
+enum class Linger : uint8_t { No, Yes };
+
+class Connection {
+ public:
+  Connection(Loop& loop, uint32_t slot) : loop_(loop), slot_(slot) {}
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // For protocols. ---------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] ConnectionId id() const { return {slot_, generation_}; }
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] uint32_t listener() const { return listener_; }  // the index that Loop::listen() returned
+
+  // Bytes appended here are sent when the current call of the protocol returns, or at resume().
+  [[nodiscard]] std::string& output() { return output_; }
+
+  // After answering outside a call of the loop: sends the output and offers kept input again.
+  void resume();
+  // No more input is offered; closes when the output is sent.
+  void finish(Linger linger);
+  // Closes without sending what is left.
+  void abort();
+
+  // At most one; a new one replaces it. TimerWheel::kNever: none. Ignored after finish().
+  void set_deadline(TimePoint deadline);
+
+  // For the loop. ----------------------------------------------------------------------------------------------------
+
+  enum class State : uint8_t { Free, Open, Flushing, Lingering, Closing };
+
+  void open(int fd, uint32_t listener);
+  void complete(const Completion& completion);
+  void receive_again();                      // after a receive that found no buffer
+  TimePoint deadline_passed(TimePoint now);  // returns the deadline in force afterwards
+  [[nodiscard]] State state() const { return state_; }
+  [[nodiscard]] uint32_t generation() const { return generation_; }
+
+ private:
+  void received(const Completion& completion);
+  void sent(const Completion& completion);
+  void offer(std::string_view fresh);
+  void drop(size_t bytes);
+  void stop_receiving();
+  void proceed();
+  void send_output();
+  void send_chunk();
+  void arm_receive();
+  void linger();
+  void close();
+  void free_when_idle();
+  void enter(State state);
+  void set_own_deadline(Duration from_now);
+  [[nodiscard]] bool may_offer() const { return state_ == State::Open && !sending_now_; }
+  [[nodiscard]] Token token(Operation operation) const { return {operation, generation_, slot_}; }
+
+  Loop& loop_;
+  std::string input_;                          // what the protocol has not taken yet
+  std::string output_;                         // what it wrote since the last send
+  std::string sending_;                        // the engine's while sending_now_
+  TimePoint deadline_ = TimePoint::max();      // the protocol's
+  TimePoint own_deadline_ = TimePoint::max();  // of a send, of lingering or of closing
+  size_t lingered_bytes_ = 0;
+  size_t sent_bytes_ = 0;  // of sending_
+  int fd_ = -1;
+  uint32_t slot_;
+  uint32_t generation_ = 0;
+  uint32_t listener_ = 0;
+  State state_ = State::Free;
+  Linger linger_ = Linger::No;
+  bool receiving_ = false;          // a receive is in flight
+  bool receive_cancelled_ = false;  // it has been asked to end
+  bool lives_on_ = false;           // bytes have come before, so the next receive is a stream
+  bool starved_ = false;            // it waits in the loop's queue for a buffer
+  bool sending_now_ = false;        // a send is in flight
+  bool input_ended_ = false;        // the peer has sent its end
+  bool end_told_ = false;           // and the protocol knows
+  bool in_protocol_ = false;        // a call of the protocol is under way
+  bool aborted_ = false;            // abort() was called, inside one
+};
+
+}  // namespace kiln::core

@@ -1,0 +1,38 @@
+// What speaks over a loop's connections. The loop knows no more of it than this.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "core/engine.h"
+
+namespace kiln::core {
+
+class Connection;
+
+// All calls come on the loop's thread, and none comes from inside a call of the protocol into the connection.
+class Protocol {
+ public:
+  virtual ~Protocol() = default;
+
+  // A turn of the loop begins; for what is kept per second, such as a formatted date.
+  virtual void turn_began(TimePoint now) = 0;
+
+  virtual void opened(Connection& connection) = 0;
+
+  // Bytes to work on. Answers go to connection.output(). Returns how many bytes it is done with; the rest is kept and
+  // offered again, in front of what arrives, and when what was written has been sent. `input` dies on return, and may
+  // be empty. Not called while an earlier answer is still being sent: one batch of answers in memory, not more.
+  virtual size_t receive(Connection& connection, std::string_view input) = 0;
+
+  // The peer has sent its last byte. Input that receive() has not taken so far is still offered again.
+  virtual void input_ended(Connection& connection) = 0;
+
+  // The deadline that the protocol set has passed.
+  virtual void expired(Connection& connection) = 0;
+
+  // The connection is of no use any more, and this the last call for it. Its id never comes back; its slot does.
+  virtual void closed(Connection& connection) = 0;
+};
+
+}  // namespace kiln::core
