@@ -1,0 +1,82 @@
+// This process as its users see it: settings, identity, state, and what all workers share. Everything is either fixed
+// before the workers start or safe to read from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/identity.h"
+#include "app/metrics.h"
+#include "app/settings.h"
+#include "app/usage.h"
+#include "burn/burner.h"
+#include "core/loop.h"
+
+namespace kiln::app {
+
+enum class Life : uint8_t { Starting, Ready, Draining };
+
+// What one worker lets others read.
+struct WorkerView {
+  const RequestCounters* requests = nullptr;
+  const core::LoopCounters* loop = nullptr;
+  const core::EngineCounters* engine = nullptr;
+  const burn::Burner* burner = nullptr;
+  const base::Counter* in_flight = nullptr;
+};
+
+struct Pod {
+  Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup);
+
+  const ServeSettings settings;
+  const Identity identity;
+  Usage usage;
+  const core::TimePoint started;
+  const double started_at_unix;  // seconds
+  std::atomic<Life> life{Life::Starting};
+  std::atomic<burn::Duration::rep> burn_waiting{0};  // of all workers' burners: --burn-queue bounds the process
+
+  // Set while Life::Starting, before anything is served.
+  std::string engine;  // "io_uring" or "epoll"
+  std::string engine_reason;
+  std::vector<WorkerView> workers;
+
+  std::string page;
+
+  const std::string hello;  // "Hello from POD on NODE"
+  const std::string version_json;
+
+  [[nodiscard]] uint64_t requests_total() const;
+  [[nodiscard]] std::optional<double> limit_millicores() const;  // given, or the quota of the group
+  [[nodiscard]] double burned_seconds() const;
+};
+
+// The page with the answering pod in it (web/index.html's placeholders filled in, HTML-escaped).
+std::string render_page(std::string_view page_template, const Identity& identity, std::string_view engine);
+
+// Every metric of the process; `routes` are the labels in the order of RequestCounters.
+std::string render_metrics(const Pod& pod, const std::vector<std::string_view>& routes);
+
+// The body of /api/info. All renderings of one process have the same length: blanks fill up what numbers do not need,
+// because ab counts any other length as a failed request.
+class InfoBody {
+ public:
+  explicit InfoBody(const Pod& pod) : pod_(pod) {}
+
+  // Reads the pod's figures anew; once a second is enough.
+  void refresh(core::TimePoint now);
+  // The body, true to the millisecond in its timestamp.
+  std::string_view at(int64_t unix_milliseconds);
+
+ private:
+  const Pod& pod_;
+  std::string body_;
+  size_t timestamp_at_ = 0;
+  int64_t timestamp_ = 0;
+  size_t length_ = 0;
+};
+
+}  // namespace kiln::app

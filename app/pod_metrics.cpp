@@ -1,0 +1,182 @@
+// What /metrics says. Names and units follow Prometheus' conventions; labels are route templates and RFC methods, never
+// what a client wrote.
+#include <fmt/format.h>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "app/pod.h"
+#include "app/version.h"
+
+namespace kiln::app {
+
+namespace {
+
+using Type = MetricsText::Type;
+
+template <class Read>
+uint64_t sum(const Pod& pod, Read&& read) {
+  uint64_t total = 0;
+  for (const WorkerView& worker : pod.workers) total += read(worker);
+  return total;
+}
+
+std::string labels_of(std::string_view route, std::string_view name, std::string_view value) {
+  return MetricsText::label("route", route) + "," + MetricsText::label(name, value);
+}
+
+void requests(const Pod& pod, const std::vector<std::string_view>& routes, MetricsText& out) {
+  out.family("http_requests_total", Type::Counter, "Requests answered.");
+  for (size_t route = 0; route < routes.size(); ++route) {
+    for (size_t method = 0; method < RequestCounters::kMethods; ++method) {
+      for (size_t code = 0; code < RequestCounters::kCodes.size(); ++code) {
+        const uint64_t n =
+            sum(pod, [&](const WorkerView& w) { return w.requests->route(route).requests[method][code].get(); });
+        if (n == 0) continue;
+        const int status = RequestCounters::kCodes[code];
+        out.sample(MetricsText::label("method", http::method_name(static_cast<http::Method>(method))) + "," +
+                       labels_of(routes[route], "code", status == 0 ? "other" : std::to_string(status)),
+                   n);
+      }
+    }
+  }
+}
+
+void durations(const Pod& pod, const std::vector<std::string_view>& routes, MetricsText& out) {
+  out.family("http_request_duration_seconds", Type::Histogram, "From a whole request to its answer.");
+  for (size_t route = 0; route < routes.size(); ++route) {
+    uint64_t count = 0;
+    std::array<uint64_t, RequestCounters::kBuckets.size() + 1> cumulative{};
+    for (size_t bucket = 0; bucket < cumulative.size(); ++bucket) {
+      count += sum(pod, [&](const WorkerView& w) { return w.requests->route(route).buckets[bucket].get(); });
+      cumulative[bucket] = count;
+    }
+    if (count == 0) continue;
+    for (size_t bucket = 0; bucket < cumulative.size(); ++bucket) {
+      const std::string le =
+          bucket < RequestCounters::kBuckets.size() ? fmt::format("{}", RequestCounters::kBuckets[bucket]) : "+Inf";
+      out.sample(labels_of(routes[route], "le", le), cumulative[bucket], "_bucket");
+    }
+    const std::string label = MetricsText::label("route", routes[route]);
+    const uint64_t nanoseconds =
+        sum(pod, [&](const WorkerView& w) { return w.requests->route(route).nanoseconds.get(); });
+    out.sample(label, static_cast<double>(nanoseconds) / 1e9, "_sum");
+    out.sample(label, count, "_count");
+  }
+}
+
+void connections(const Pod& pod, MetricsText& out) {
+  const uint64_t in_flight = sum(pod, [](const WorkerView& w) { return w.in_flight->get(); });
+  const uint64_t open = sum(pod, [](const WorkerView& w) { return w.loop->open.get(); });
+  out.family("http_requests_in_flight", Type::Gauge, "Requests being worked on.");
+  out.sample({}, in_flight);
+  out.family("http_connections", Type::Gauge, "Open connections: active ones have a request being worked on.");
+  out.sample(MetricsText::label("state", "active"), std::min(in_flight, open));
+  out.sample(MetricsText::label("state", "idle"), open - std::min(in_flight, open));
+  out.family("http_connections_accepted_total", Type::Counter, "Connections accepted.");
+  out.sample({}, sum(pod, [](const WorkerView& w) { return w.loop->accepted.get(); }));
+  out.family("http_connections_turned_away_total", Type::Counter, "Connections closed at the cap.");
+  out.sample({}, sum(pod, [](const WorkerView& w) { return w.loop->turned_away.get(); }));
+  out.family("http_accept_errors_total", Type::Counter, "Failed accepts, descriptor shortage included.");
+  out.sample({}, sum(pod, [](const WorkerView& w) { return w.loop->accept_errors.get(); }));
+}
+
+void burns(const Pod& pod, MetricsText& out) {
+  double asked = 0;
+  double waiting = 0;
+  uint64_t refused = 0;
+  for (const WorkerView& worker : pod.workers) {
+    asked += std::chrono::duration<double>(worker.burner->asked_total()).count();
+    waiting += std::chrono::duration<double>(worker.burner->waiting()).count();
+    refused += worker.burner->refused_total();
+  }
+  out.family("kiln_burn_cpu_seconds_total", Type::Counter, "CPU time that burns were asked for, and that they burned.");
+  out.sample(MetricsText::label("kind", "asked"), asked);
+  out.sample(MetricsText::label("kind", "burned"), pod.burned_seconds());
+  out.family("kiln_burn_queue_seconds", Type::Gauge, "CPU time admitted and not yet burned.");
+  out.sample({}, waiting);
+  out.family("kiln_burn_rejected_total", Type::Counter, "Burns refused because the queue was full.");
+  out.sample({}, refused);
+}
+
+void loop(const Pod& pod, MetricsText& out) {
+  uint64_t longest = 0;
+  for (const WorkerView& worker : pod.workers) longest = std::max(longest, worker.loop->longest_turn_nanoseconds.get());
+  const auto counter = [&](std::string_view name, std::string_view help, auto read) {
+    out.family(name, Type::Counter, help);
+    out.sample({}, sum(pod, read));
+  };
+  counter("kiln_loop_turns_total", "Turns of the event loops.",
+          [](const WorkerView& w) { return w.loop->turns.get(); });
+  counter("kiln_loop_events_total", "Completions delivered; divided by the turns: events a turn.",
+          [](const WorkerView& w) { return w.engine->completions.get(); });
+  out.family("kiln_loop_longest_turn_seconds", Type::Gauge, "Longest turn so far, waiting not counted.");
+  out.sample({}, static_cast<double>(longest) / 1e9);
+  counter("kiln_loop_stale_completions_total", "Completions for connections that were gone.",
+          [](const WorkerView& w) { return w.loop->stale_completions.get(); });
+  counter("kiln_loop_forced_closes_total", "Connections whose operations had to be cancelled.",
+          [](const WorkerView& w) { return w.loop->forced_closes.get(); });
+  counter("kiln_engine_receives_starved_total", "Receives that found no buffer.",
+          [](const WorkerView& w) { return w.engine->receives_starved.get(); });
+  counter("kiln_engine_queue_full_total", "Operations that waited for room in the submission queue.",
+          [](const WorkerView& w) { return w.engine->queue_full.get(); });
+  counter("kiln_engine_queue_overflows_total", "Completion queue overflows.",
+          [](const WorkerView& w) { return w.engine->queue_overflows.get(); });
+}
+
+void cpu(const Pod& pod, const UsageSnapshot& usage, MetricsText& out) {
+  const auto known = [&](std::string_view name, Type type, std::string_view help, std::optional<double> value) {
+    if (!value) return;  // unknown is absent, never invented
+    out.family(name, type, help);
+    out.sample({}, *value);
+  };
+  const auto scaled = [](auto value, double factor) {
+    return value ? std::optional(static_cast<double>(*value) * factor) : std::nullopt;
+  };
+  known("kiln_cgroup_cpu_seconds_total", Type::Counter, "CPU time billed to this pod's control group.",
+        usage.cgroup_cpu_seconds);
+  known("kiln_cgroup_throttled_periods_total", Type::Counter, "Periods in which the group was throttled.",
+        scaled(usage.throttled_periods, 1));
+  known("kiln_cgroup_throttled_seconds_total", Type::Counter, "Time the group was throttled.", usage.throttled_seconds);
+  known("kiln_cpu_request_cores", Type::Gauge, "CPU request.", scaled(pod.identity.request_millicores, 1e-3));
+  known("kiln_cpu_limit_cores", Type::Gauge, "CPU limit.", scaled(pod.limit_millicores(), 1e-3));
+  known("process_cpu_seconds_total", Type::Counter, "CPU time of this process.", usage.process_cpu_seconds);
+  known("process_resident_memory_bytes", Type::Gauge, "Resident memory.", static_cast<double>(usage.rss_bytes));
+  known("process_open_fds", Type::Gauge, "Open file descriptors.", static_cast<double>(open_descriptors()));
+  rlimit descriptors{};
+  ::getrlimit(RLIMIT_NOFILE, &descriptors);
+  known("process_max_fds", Type::Gauge, "Most file descriptors there may be.",
+        static_cast<double>(descriptors.rlim_cur));
+  known("process_start_time_seconds", Type::Gauge, "Start of the process, in seconds since the epoch.",
+        pod.started_at_unix);
+}
+
+}  // namespace
+
+std::string render_metrics(const Pod& pod, const std::vector<std::string_view>& routes) {
+  MetricsText out;
+  const BuildFacts& facts = build_facts();
+  out.family("kiln_build_info", Type::Gauge, "This binary.");
+  out.sample(MetricsText::label("version", facts.version) + "," + MetricsText::label("commit", facts.commit) + "," +
+                 MetricsText::label("compiler", facts.compiler) + "," + MetricsText::label("liburing", facts.liburing),
+             uint64_t{1});
+  out.family("kiln_pod_info", Type::Gauge, "This pod.");
+  out.sample(MetricsText::label("pod", pod.identity.pod_name) + "," +
+                 MetricsText::label("node", pod.identity.node_name) + "," +
+                 MetricsText::label("namespace", pod.identity.pod_namespace) + "," +
+                 MetricsText::label("engine", pod.engine),
+             uint64_t{1});
+  out.family("kiln_engine_info", Type::Gauge, "The I/O engine, and why this one.");
+  out.sample(MetricsText::label("engine", pod.engine) + "," + MetricsText::label("reason", pod.engine_reason),
+             uint64_t{1});
+  requests(pod, routes, out);
+  durations(pod, routes, out);
+  connections(pod, out);
+  burns(pod, out);
+  loop(pod, out);
+  cpu(pod, pod.usage.snapshot(), out);
+  return out.text();
+}
+
+}  // namespace kiln::app

@@ -1,0 +1,194 @@
+#include "app/settings.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include "base/quantity.h"
+#include "http/limits.h"
+
+namespace kiln::app {
+
+namespace {
+
+using Apply = decltype(Setting::apply);
+
+// What every error line says after the name: the value, and what is accepted instead.
+std::unexpected<base::Error> not_accepted(const std::string& text, std::string_view accepted) {
+  return base::error(fmt::format("'{}' is not {}", text, accepted));
+}
+
+Apply duration(std::chrono::nanoseconds ServeSettings::*member, std::chrono::nanoseconds min,
+               std::chrono::nanoseconds max) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    const auto parsed = base::parse_duration(text);
+    if (!parsed) return std::unexpected(parsed.error());
+    if (*parsed < min || *parsed > max) {
+      return not_accepted(text,
+                          fmt::format("between {} and {}", base::format_duration(min), base::format_duration(max)));
+    }
+    settings.*member = *parsed;
+    return {};
+  };
+}
+
+template <class T>
+Apply integer(T ServeSettings::*member, uint64_t min, uint64_t max) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    const auto parsed = base::parse_integer(text);
+    if (!parsed) return std::unexpected(parsed.error());
+    if (*parsed < min || *parsed > max) return not_accepted(text, fmt::format("between {} and {}", min, max));
+    settings.*member = static_cast<T>(*parsed);
+    return {};
+  };
+}
+
+template <class T>
+Apply optional_integer(std::optional<T> ServeSettings::*member, std::string_view unset, uint64_t min, uint64_t max) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    settings.*member = std::nullopt;
+    if (text == unset) return {};
+    const auto parsed = base::parse_integer(text);
+    if (!parsed || *parsed < min || *parsed > max) {
+      return not_accepted(text, fmt::format("'{}' or between {} and {}", unset, min, max));
+    }
+    settings.*member = static_cast<T>(*parsed);
+    return {};
+  };
+}
+
+Apply size(uint64_t ServeSettings::*member, uint64_t min, uint64_t max) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    const auto parsed = base::parse_size(text);
+    if (!parsed) return std::unexpected(parsed.error());
+    if (*parsed < min || *parsed > max) {
+      return not_accepted(text, fmt::format("between {} and {}", base::format_size(min), base::format_size(max)));
+    }
+    settings.*member = *parsed;
+    return {};
+  };
+}
+
+base::Result<void> apply_engine(const std::string& text, ServeSettings& settings) {
+  if (text == "auto") {
+    settings.engine = core::EngineRequest::Auto;
+  } else if (text == "io_uring") {
+    settings.engine = core::EngineRequest::IoUring;
+  } else if (text == "epoll") {
+    settings.engine = core::EngineRequest::Epoll;
+  } else {
+    return not_accepted(text, "auto, io_uring or epoll");
+  }
+  return {};
+}
+
+base::Result<void> apply_access_log(const std::string& text, ServeSettings& settings) {
+  const auto share = base::parse_decimal(text);
+  if (!share || *share > 1) return not_accepted(text, "a share between 0 (none) and 1 (every request)");
+  settings.access_log = *share;
+  return {};
+}
+
+base::Result<void> apply_address(const std::string& text, ServeSettings& settings) {
+  in_addr v4{};
+  in6_addr v6{};
+  if (!text.empty() && ::inet_pton(AF_INET, text.c_str(), &v4) != 1 && ::inet_pton(AF_INET6, text.c_str(), &v6) != 1) {
+    return not_accepted(text, "a numeric IPv4 or IPv6 address");
+  }
+  settings.address = text;
+  return {};
+}
+
+bool is_service_link(std::string_view variable, std::string_view value) {
+  return value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://") ||
+         variable.starts_with("KILN_SERVICE_") || variable.starts_with("KILN_PORT_");
+}
+
+}  // namespace
+
+std::string Setting::variable() const {
+  std::string name = "KILN_" + flag.substr(2);
+  std::ranges::transform(name, name.begin(),
+                         [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(c)); });
+  return name;
+}
+
+std::vector<Setting> serve_settings() {
+  using namespace std::chrono_literals;
+  constexpr uint64_t kKiB = 1024;
+  using S = ServeSettings;
+  return {
+      {"--port", "PORT", "8080", "port to listen on; 0: the system chooses", integer(&S::port, 0, 65535)},
+      {"--admin-port", "PORT", "none", "a listener of its own, which answers when the main one is full",
+       optional_integer(&S::admin_port, "none", 0, 65535)},
+      {"--address", "ADDRESS", "", "numeric address to listen on (default: all, IPv4 and IPv6)", apply_address},
+      {"--engine", "NAME", "auto", "auto, io_uring or epoll", apply_engine},
+      {"--workers", "N", "auto", "event loops; auto: one a usable core", optional_integer(&S::workers, "auto", 1, 256)},
+      {"--max-connections", "N", "16384", "open connections of all workers together",
+       integer(&S::connections_max, 1, 1'000'000)},
+      {"--keepalive-max-age", "TIME", "60s", "a connection's age after which its next answer is its last (+-20 %)",
+       duration(&S::keepalive_max_age, 100ms, 24h)},
+      {"--keepalive-max-requests", "N", "0", "answers a connection gets; 0: unlimited",
+       integer(&S::keepalive_max_requests, 0, std::numeric_limits<uint32_t>::max())},
+      {"--idle-timeout", "TIME", "75s", "an idle connection is closed after this",
+       duration(&S::idle_timeout, 100ms, 24h)},
+      {"--header-timeout", "TIME", "10s", "from a request's first byte to the end of its head",
+       duration(&S::header_timeout, 100ms, 1h)},
+      {"--drain-delay", "TIME", "5s", "after SIGTERM: keeps accepting while not ready",
+       duration(&S::drain_delay, 0ms, 1h)},
+      {"--drain-timeout", "TIME", "20s", "then: how long requests in flight may take",
+       duration(&S::drain_timeout, 0ms, 1h)},
+      {"--load-max", "TIME", "1s", "largest burn of one /load request", duration(&S::load_max, 0ms, 1h)},
+      {"--burn-queue", "TIME", "2s", "CPU time that may wait to be burned, past which /load answers 503",
+       duration(&S::burn_queue, 0ms, 24h)},
+      {"--max-body", "SIZE", "1MiB", "largest request body", size(&S::body_max, 0, 64 * kKiB * kKiB)},
+      {"--max-head", "SIZE", "16KiB", "largest request head", size(&S::head_max, 512, 60 * kKiB)},
+      {"--max-request-line", "SIZE", "8KiB", "longest request line", size(&S::request_line_max, 64, 60 * kKiB)},
+      {"--max-fields", "N", "100", "most header fields of a request",
+       integer(&S::fields_max, 1, http::kFieldsCapacity)},
+      {"--access-log", "SHARE", "0", "log a line a request: 1 all, 0.01 a sample, 0 none", apply_access_log},
+  };
+}
+
+base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Environment& environment) {
+  ServeSettings resolved;
+  for (Setting& setting : settings) {
+    const std::string variable = setting.variable();
+    const char* inherited = environment(variable.c_str());
+    if (setting.given) {
+      setting.text = *setting.given;
+      setting.source = "flag";
+    } else if (inherited != nullptr && *inherited != '\0' && !is_service_link(variable, inherited)) {
+      setting.text = inherited;
+      setting.source = "environment";
+    } else {
+      setting.text = setting.default_text;
+      setting.source = "default";
+    }
+    if (const auto applied = setting.apply(setting.text, resolved); !applied) {
+      const std::string& name = setting.source == "environment" ? variable : setting.flag;
+      // One line, whatever the value holds.
+      std::string line = fmt::format("{}: {}", name, applied.error().what);
+      std::ranges::replace_if(
+          line, [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+      return base::error(std::move(line));
+    }
+  }
+  return resolved;
+}
+
+std::string print_config(const std::vector<Setting>& settings) {
+  std::string out;
+  for (const Setting& setting : settings) {
+    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, setting.text.empty() ? "-" : setting.text,
+                       setting.source == "environment" ? setting.source + " " + setting.variable() : setting.source);
+  }
+  return out;
+}
+
+}  // namespace kiln::app

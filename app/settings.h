@@ -1,0 +1,63 @@
+// What `kiln serve` can be told: by flag, by environment, or by default, in that order. One table holds them all; the
+// help, --print-config and the error lines come from it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "core/engine.h"
+
+namespace kiln::app {
+
+struct ServeSettings {
+  uint16_t port = 8080;
+  std::optional<uint16_t> admin_port;
+  std::string address;
+  core::EngineRequest engine = core::EngineRequest::Auto;
+  std::optional<unsigned> workers;
+  uint32_t connections_max = 16384;
+  std::chrono::nanoseconds keepalive_max_age{};
+  uint64_t keepalive_max_requests = 0;  // 0: unlimited
+  std::chrono::nanoseconds idle_timeout{};
+  std::chrono::nanoseconds header_timeout{};
+  std::chrono::nanoseconds drain_delay{};
+  std::chrono::nanoseconds drain_timeout{};
+  std::chrono::nanoseconds load_max{};
+  std::chrono::nanoseconds burn_queue{};
+  uint64_t body_max = 0;
+  uint64_t head_max = 0;
+  uint64_t request_line_max = 0;
+  uint64_t fields_max = 0;
+  double access_log = 0;  // share of requests, 0 to 1
+};
+
+// One row: its flag "--drain-delay" is KILN_DRAIN_DELAY in the environment.
+struct Setting {
+  std::string flag;
+  std::string value_name;
+  std::string default_text;  // as a user would write it; empty: unset
+  std::string help;
+  std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;
+  std::string text = {};                  // in force, after resolve()
+  std::string source = {};                // "flag", "environment" or "default"
+  std::optional<std::string> given = {};  // on the command line
+
+  [[nodiscard]] std::string variable() const;
+};
+
+std::vector<Setting> serve_settings();
+
+// Fills in text and source of every row and parses them. The error is one line that names the flag or the variable, the
+// value and what is accepted. Kubernetes' service links (KILN_PORT=tcp://…, KILN_PORT_*, KILN_SERVICE_*) are ignored.
+using Environment = std::function<const char*(const char* name)>;
+[[nodiscard]] base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Environment& environment);
+
+// A line a setting: flag, value, source.
+[[nodiscard]] std::string print_config(const std::vector<Setting>& settings);
+
+}  // namespace kiln::app

@@ -1,0 +1,100 @@
+#include "app/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+namespace kiln::app {
+namespace {
+
+using namespace std::chrono_literals;
+
+Environment with(std::map<std::string, std::string> variables) {
+  return [variables = std::move(variables)](const char* name) -> const char* {
+    const auto at = variables.find(name);
+    return at == variables.end() ? nullptr : at->second.c_str();
+  };
+}
+
+void give(std::vector<Setting>& settings, const std::string& flag, const std::string& value) {
+  const auto at = std::ranges::find(settings, flag, &Setting::flag);
+  ASSERT_NE(at, settings.end()) << flag;
+  at->given = value;
+}
+
+TEST(Settings, DefaultsParseAndAreTheContracts) {
+  auto settings = serve_settings();
+  const auto resolved = resolve(settings, with({}));
+  ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+  EXPECT_EQ(resolved->port, 8080);
+  EXPECT_FALSE(resolved->admin_port.has_value());
+  EXPECT_FALSE(resolved->workers.has_value());
+  EXPECT_EQ(resolved->keepalive_max_age, 60s);
+  EXPECT_EQ(resolved->keepalive_max_requests, 0U);
+  EXPECT_EQ(resolved->drain_delay, 5s);
+  EXPECT_EQ(resolved->drain_timeout, 20s);
+  EXPECT_EQ(resolved->load_max, 1s);
+  EXPECT_EQ(resolved->burn_queue, 2s);
+  EXPECT_EQ(resolved->access_log, 0);
+}
+
+TEST(Settings, FlagWinsOverEnvironmentOverDefault) {
+  auto settings = serve_settings();
+  give(settings, "--drain-delay", "1s");
+  const auto resolved = resolve(settings, with({{"KILN_DRAIN_DELAY", "2s"}, {"KILN_LOAD_MAX", "250ms"}}));
+  ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+  EXPECT_EQ(resolved->drain_delay, 1s);
+  EXPECT_EQ(resolved->load_max, 250ms);
+  const std::string shown = print_config(settings);
+  EXPECT_NE(shown.find("--drain-delay             1s           flag\n"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("--load-max                250ms        environment KILN_LOAD_MAX\n"), std::string::npos)
+      << shown;
+  EXPECT_NE(shown.find("--port                    8080         default\n"), std::string::npos) << shown;
+}
+
+TEST(Settings, IgnoresKubernetesServiceLinks) {
+  auto settings = serve_settings();
+  const auto resolved = resolve(settings, with({{"KILN_PORT", "tcp://10.0.0.1:80"}}));
+  ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+  EXPECT_EQ(resolved->port, 8080);
+}
+
+TEST(Settings, TakesWhatItsRangeAllowsAndNothingBeyond) {
+  const struct {
+    const char* flag;
+    const char* good;
+    const char* bad;
+  } rows[] = {
+      {"--port", "65535", "65536"},      {"--port", "0", "-1"},           {"--port", "80", "80x"},
+      {"--admin-port", "none", ""},      {"--workers", "auto", "0"},      {"--workers", "256", "257"},
+      {"--engine", "io_uring", "uring"}, {"--max-connections", "1", "0"}, {"--drain-delay", "0s", "5"},
+      {"--drain-delay", "250us", "-1s"}, {"--load-max", "1h", "61m"},     {"--keepalive-max-age", "100ms", "99ms"},
+      {"--max-body", "64MiB", "65MiB"},  {"--max-head", "512", "511"},    {"--max-fields", "128", "129"},
+      {"--access-log", "0.01", "1.01"},  {"--access-log", "1", "nan"},    {"--burn-queue", "2s", "1e309s"},
+  };
+  for (const auto& row : rows) {
+    auto settings = serve_settings();
+    give(settings, row.flag, row.good);
+    EXPECT_TRUE(resolve(settings, with({})).has_value()) << row.flag << " " << row.good;
+
+    settings = serve_settings();
+    give(settings, row.flag, row.bad);
+    const auto refused = resolve(settings, with({}));
+    ASSERT_FALSE(refused.has_value()) << row.flag << " " << row.bad;
+    EXPECT_EQ(refused.error().what.find(row.flag), 0U) << refused.error().what;
+    EXPECT_NE(refused.error().what.find("'" + std::string(row.bad) + "'"), std::string::npos) << refused.error().what;
+    EXPECT_EQ(refused.error().what.find('\n'), std::string::npos);
+  }
+}
+
+TEST(Settings, NamesTheVariableThatABadValueCameFrom) {
+  auto settings = serve_settings();
+  const auto refused = resolve(settings, with({{"KILN_DRAIN_TIMEOUT", "soon"}}));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().what.find("KILN_DRAIN_TIMEOUT: 'soon'"), 0U) << refused.error().what;
+}
+
+}  // namespace
+}  // namespace kiln::app

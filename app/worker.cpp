@@ -1,0 +1,298 @@
+#include "app/worker.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include "app/log.h"
+#include "base/check.h"
+#include "core/listener.h"
+#include "http/date.h"
+
+namespace kiln::app {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// A body must bring at least so much in every such interval, on average a kibibyte a second.
+constexpr core::Duration kBodyInterval = 5s;
+constexpr uint64_t kBodyBytesAnInterval = 5 * 1024;
+
+// Open connections that the admin listener keeps for probes when the main one is full.
+constexpr uint32_t kAdminConnectionsMax = 64;
+// Accepted between the cap and the moment the accept has ended.
+constexpr uint32_t kSpareConnections = 64;
+
+// No routes, yet counted like them: paths that no route has, and input that could not be parsed.
+constexpr std::string_view kUnmatched = "unmatched";
+constexpr std::string_view kInvalid = "invalid";
+
+http::Limits limits_of(const ServeSettings& settings) {
+  http::Limits limits;
+  limits.body_bytes_max = settings.body_max;
+  limits.head_bytes_max = settings.head_max;
+  limits.request_line_bytes_max = settings.request_line_max;
+  limits.fields_max = settings.fields_max;
+  return limits;
+}
+
+}  // namespace
+
+const std::vector<Worker::RouteEntry>& Worker::table() {
+  using enum http::Method;
+  static const std::vector<RouteEntry> entries{
+      {Get, "/", &Worker::get_root},           {Get, "/api/info", &Worker::get_info},
+      {Get, "/load", &Worker::load},           {Post, "/load", &Worker::load},
+      {Post, "/echo", &Worker::echo},          {Get, "/livez", &Worker::live},
+      {Get, "/healthz", &Worker::live},        {Get, "/readyz", &Worker::ready},
+      {Get, "/startupz", &Worker::started},    {Get, "/metrics", &Worker::get_metrics},
+      {Get, "/version", &Worker::get_version}, {Get, "/openapi.json", &Worker::get_openapi},
+  };
+  return entries;
+}
+
+std::vector<std::string> Worker::routes() {
+  std::vector<std::string> out;
+  for (const RouteEntry& entry : table()) {
+    out.push_back(std::string(http::method_name(entry.method)) + " " + std::string(entry.path));
+  }
+  return out;
+}
+
+Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
+               uint32_t connections_max)
+    : pod_(pod),
+      counters_(table().size() + 2),  // at least: a path may have several methods
+      info_(pod),
+      random_(std::random_device{}()),
+      identity_fields_("X-Pod-Name: " + pod.identity.pod_name + "\r\nX-Node-Name: " + pod.identity.node_name + "\r\n"),
+      load_body_bytes_(load_body_bytes_max(pod.identity)),
+      burner_({.queue_max = pod.settings.burn_queue, .waiting_together = &pod.burn_waiting}),
+      loop_(std::move(engine), std::move(mailbox), *this,
+            {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections}) {
+  context_.limits = limits_of(pod.settings);
+  context_.handler = this;
+  context_.request_id_state = std::random_device{}() + (uint64_t{index} << 32);
+  for (const RouteEntry& entry : table()) {
+    router_.add(entry.method, entry.path);
+    const auto known = std::ranges::find(labels_, entry.path);
+    label_of_route_.push_back(static_cast<size_t>(known - labels_.begin()));
+    if (known == labels_.end()) labels_.push_back(entry.path);
+  }
+  labels_.push_back(kUnmatched);
+  labels_.push_back(kInvalid);
+}
+
+// The burner's thread posts to the loop: it ends first.
+Worker::~Worker() { burner_.stop(); }
+
+void Worker::start(base::Fd listener, uint32_t connections_max, base::Fd admin_listener) {
+  turn_began(loop_.now());
+  loop_.listen(std::move(listener), connections_max);
+  if (admin_listener.valid()) loop_.listen(std::move(admin_listener), kAdminConnectionsMax);
+}
+
+WorkerView Worker::view() const {
+  return {.requests = &counters_,
+          .loop = &loop_.counters(),
+          .engine = &loop_.engine_counters(),
+          .burner = &burner_,
+          .in_flight = &in_flight_};
+}
+
+void Worker::sample_usage() {
+  loop_.schedule(loop_.now() + 1s, [this] {
+    pod_.usage.sample(loop_.now());
+    sample_usage();
+  });
+}
+
+// --- Time ------------------------------------------------------------------------------------------------------------
+
+void Worker::turn_began(core::TimePoint now) {
+  last_clock_.reset();
+  const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch() + wall_offset_);
+  unix_milliseconds_ = wall.count();
+  if (unix_milliseconds_ / 1000 != second_ || pod_.usage.samples() != sample_) refresh_second();
+}
+
+void Worker::refresh_second() {
+  wall_offset_ = std::chrono::duration_cast<core::Duration>(std::chrono::system_clock::now().time_since_epoch()) -
+                 loop_.now().time_since_epoch();
+  const auto wall =
+      std::chrono::duration_cast<std::chrono::milliseconds>(loop_.now().time_since_epoch() + wall_offset_);
+  unix_milliseconds_ = wall.count();
+  second_ = unix_milliseconds_ / 1000;
+  context_.common_fields = "Server: kiln\r\nDate: " + http::imf_fixdate(second_) + "\r\n" + identity_fields_;
+  sample_ = pod_.usage.samples();
+  info_.refresh(loop_.now());
+}
+
+// --- Connections -----------------------------------------------------------------------------------------------------
+
+void Worker::opened(core::Connection& connection) {
+  const uint32_t slot = connection.id().slot;
+  while (sessions_.size() <= slot) sessions_.emplace_back();
+  Session& opened = sessions_[slot].emplace(context_, connection.id());
+  // +-20 %, so that connections opened together do not come back together.
+  const double jitter = 0.8 + 0.4 * static_cast<double>(random_()) / static_cast<double>(random_.max());
+  opened.fd = connection.fd();
+  opened.recycle_at =
+      loop_.now() + std::chrono::duration_cast<core::Duration>(pod_.settings.keepalive_max_age * jitter);
+  follow(connection, opened);
+}
+
+size_t Worker::receive(core::Connection& connection, std::string_view input) {
+  Session& s = session(connection);
+  current_ = &s;
+  const size_t taken = s.exchange.receive(input, connection.output());
+  current_ = nullptr;
+  s.body_bytes += taken;
+  follow(connection, s);
+  return taken;
+}
+
+void Worker::input_ended(core::Connection& connection) {
+  Session& s = session(connection);
+  // Whoever closed and whoever will only send no more look the same. Nobody pays for a burn that nobody waits for; any
+  // other answer is finished.
+  if (s.burn) return connection.abort();
+  s.exchange.end_of_input();
+  follow(connection, s);
+}
+
+// What follows for the connection from where its exchange stands.
+void Worker::follow(core::Connection& connection, Session& s) {
+  using Phase = http::Exchange::Phase;
+  switch (s.exchange.phase()) {
+    case Phase::Finished: return connection.finish(s.exchange.must_linger() ? core::Linger::Yes : core::Linger::No);
+    case Phase::Handling: return set_deadline(connection, s, Awaiting::Nothing, {});
+    case Phase::Body:
+      if (s.awaiting != Awaiting::RestOfBody) set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
+      return;
+    case Phase::Head: break;
+  }
+  if (!s.exchange.idle()) {
+    // Counted from the first byte and never extended; each request has its own.
+    const bool same = s.awaiting_after == s.exchange.answered();
+    if (same && (s.awaiting == Awaiting::RestOfHead || s.awaiting == Awaiting::FirstRequest)) return;
+    return set_deadline(connection, s, Awaiting::RestOfHead, pod_.settings.header_timeout);
+  }
+  if (s.exchange.answered() == 0) {
+    if (s.awaiting == Awaiting::FirstRequest) return;
+    return set_deadline(connection, s, Awaiting::FirstRequest, pod_.settings.header_timeout);
+  }
+  set_deadline(connection, s, Awaiting::NextRequest, pod_.settings.idle_timeout);
+}
+
+void Worker::set_deadline(core::Connection& connection, Session& s, Awaiting awaiting, core::Duration after) {
+  s.awaiting = awaiting;
+  s.awaiting_after = s.exchange.answered();
+  s.body_bytes = 0;
+  connection.set_deadline(awaiting == Awaiting::Nothing ? core::TimerWheel::kNever : loop_.now() + after);
+}
+
+void Worker::expired(core::Connection& connection) {
+  Session& s = session(connection);
+  switch (s.awaiting) {
+    case Awaiting::Nothing: return;
+    case Awaiting::FirstRequest:
+    case Awaiting::RestOfHead:
+    case Awaiting::NextRequest:
+      if (s.exchange.idle()) return connection.finish(core::Linger::No);
+      s.exchange.refuse(http::Refusal::HeadTimeout, connection.output());
+      break;
+    case Awaiting::RestOfBody:
+      if (s.body_bytes >= kBodyBytesAnInterval) return set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
+      s.exchange.refuse(http::Refusal::BodyTimeout, connection.output());
+      break;
+  }
+  follow(connection, s);
+}
+
+void Worker::closed(core::Connection& connection) {
+  std::optional<Session>& slot = sessions_[connection.id().slot];
+  if (slot->burn) burner_.cancel(*slot->burn);
+  if (slot->exchange.phase() == http::Exchange::Phase::Handling) in_flight_.set(in_flight_.get() - 1);
+  slot.reset();
+}
+
+void Worker::drain() {
+  closing_ = true;
+  loop_.for_each_open([this](core::Connection& connection) {
+    if (loop_.find(connection.id()) != nullptr && session(connection).exchange.idle()) {
+      connection.finish(core::Linger::No);
+    }
+  });
+  loop_.drain();
+}
+
+// --- Requests --------------------------------------------------------------------------------------------------------
+
+void Worker::handle(const http::Request& request, http::Reply& reply) {
+  Session& s = *current_;
+  // One look at the clock a request: the end of one is the beginning of the next in its batch.
+  s.began = last_clock_ ? *last_clock_ : loop_.now();
+  s.method = request.head.method;
+  in_flight_.add();
+  const ServeSettings& settings = pod_.settings;
+  const bool enough =
+      settings.keepalive_max_requests > 0 && s.exchange.answered() + 1 >= settings.keepalive_max_requests;
+  if (enough || loop_.now() >= s.recycle_at) s.exchange.close_after_next();
+
+  const http::Router::Match match = router_.match(request.head.method, request.head.path);
+  switch (match.kind) {
+    case http::Router::Match::Kind::Found:
+      s.label = label_of_route_[match.route];
+      return (this->*table()[match.route].handle)(request, reply);
+    case http::Router::Match::Kind::NotFound:
+      s.label = labels_.size() - 2;
+      // OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7).
+      if (request.head.method == http::Method::Options && request.head.path == "*") {
+        return answer(reply, {.status = 204, .fields = "Allow: GET, HEAD, POST, OPTIONS\r\n"});
+      }
+      return problem(reply, 404, "Not Found", "No such path. GET /openapi.json lists what there is.");
+    case http::Router::Match::Kind::MethodNotAllowed: {
+      s.label = labels_.size() - 2;
+      const std::string allow = "Allow: " + std::string(match.allow) + "\r\n";
+      if (request.head.method == http::Method::Options) return answer(reply, {.status = 204, .fields = allow});
+      return problem(reply, 405, "Method Not Allowed", "This path has other methods; see Allow.", allow);
+    }
+  }
+}
+
+void Worker::refused(http::Refusal /*refusal*/, int status) {
+  last_clock_.reset();
+  counters_.count(labels_.size() - 1, http::Method::Other, status, {});
+}
+
+void Worker::answer(http::Reply& reply, const http::Response& response) {
+  const Session& s = *sessions_[reply.exchange().key()];
+  if (closing_) reply.exchange().close_after_next();
+  reply.send(response);
+  in_flight_.set(in_flight_.get() - 1);
+  last_clock_ = loop_.engine().now();
+  const core::Duration took = *last_clock_ - s.began;
+  counters_.count(s.label, s.method, response.status, took);
+  if (pod_.settings.access_log > 0) log_access(s, response, took);
+}
+
+void Worker::problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
+                     std::string_view fields) {
+  const std::string body = http::problem_json(status, title, detail);
+  answer(reply, {.status = status, .content_type = http::kProblemType, .body = body, .fields = fields});
+}
+
+void Worker::log_access(const Session& s, const http::Response& response, core::Duration took) {
+  if (static_cast<double>(random_()) > pod_.settings.access_log * static_cast<double>(random_.max())) return;
+  log::access({{"client", core::peer_of(s.fd)},
+               {"method", std::string(http::method_name(s.method))},
+               {"route", std::string(labels_[s.label])},
+               {"status", int64_t{response.status}},
+               {"bytes", static_cast<int64_t>(response.body.size())},
+               {"ms", std::chrono::duration<double, std::milli>(took).count()}});
+}
+
+}  // namespace kiln::app

@@ -1,0 +1,144 @@
+// One worker: a loop, the HTTP exchanges of its connections, and the handlers of the routes. It is where the transport
+// (core) and the protocol (http) meet; neither knows of the other.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/metrics.h"
+#include "app/pod.h"
+#include "burn/burner.h"
+#include "core/loop.h"
+#include "http/exchange.h"
+#include "http/router.h"
+
+namespace kiln::app {
+
+class Worker final : public core::Protocol, public http::Handler {
+ public:
+  // On the worker's own thread. `pod` outlives the worker.
+  Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
+         uint32_t connections_max);
+  ~Worker() override;
+
+  // After the pod's engine, workers and page are set.
+  void start(base::Fd listener, uint32_t connections_max, base::Fd admin_listener);
+  void run() { loop_.run(); }
+
+  // Any thread.
+  [[nodiscard]] WorkerView view() const;
+  void post(core::Mailbox::Letter letter) { loop_.post(std::move(letter)); }
+
+  // The worker's thread. ---------------------------------------------------------------------------------------------
+
+  // Answers say Connection: close from now on, idle connections stay until drain().
+  void announce_close() { closing_ = true; }
+  // Stops listening, closes idle connections, ends run() when the last request is answered.
+  void drain();
+  void halt() { loop_.halt(); }
+  // Samples the pod's usage every second; one worker does.
+  void sample_usage();
+
+  // core::Protocol
+  void turn_began(core::TimePoint now) override;
+  void opened(core::Connection& connection) override;
+  size_t receive(core::Connection& connection, std::string_view input) override;
+  void input_ended(core::Connection& connection) override;
+  void expired(core::Connection& connection) override;
+  void closed(core::Connection& connection) override;
+
+  // http::Handler
+  void handle(const http::Request& request, http::Reply& reply) override;
+  void refused(http::Refusal refusal, int status) override;
+
+  // "METHOD /path" of every route, as served. For the test that compares them with the OpenAPI document.
+  [[nodiscard]] static std::vector<std::string> routes();
+
+ private:
+  using Handle = void (Worker::*)(const http::Request&, http::Reply&);
+
+  struct RouteEntry {
+    http::Method method;
+    std::string_view path;
+    Handle handle;
+  };
+  static const std::vector<RouteEntry>& table();
+
+  // What the deadline in force is for.
+  enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody };
+
+  struct Session {
+    Session(http::ExchangeContext& context, core::ConnectionId connection)
+        : exchange(context, connection.slot), id(connection) {}
+    http::Exchange exchange;
+    core::ConnectionId id;
+    int fd = -1;
+    core::TimePoint recycle_at{};          // past it the next answer is the last
+    core::TimePoint began{};               // the request being handled
+    std::optional<burn::Burner::Id> burn;  // that it waits for
+    uint64_t awaiting_after = 0;           // answers when the deadline was set
+    uint64_t body_bytes = 0;               // arrived since the deadline was set
+    size_t label = 0;                      // of its route
+    http::Method method = http::Method::Get;
+    Awaiting awaiting = Awaiting::Nothing;
+  };
+
+  Session& session(const core::Connection& connection) { return *sessions_[connection.id().slot]; }
+  void follow(core::Connection& connection, Session& session);
+  void set_deadline(core::Connection& connection, Session& session, Awaiting awaiting, core::Duration after);
+  void answer(http::Reply& reply, const http::Response& response);
+  void problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
+               std::string_view fields = {});
+  void log_access(const Session& session, const http::Response& response, core::Duration took);
+  void refresh_second();
+  void finish_load(core::ConnectionId id, const burn::BurnResult& result);
+
+  // Routes.
+  void get_root(const http::Request& request, http::Reply& reply);
+  void get_info(const http::Request& request, http::Reply& reply);
+  void load(const http::Request& request, http::Reply& reply);
+  void echo(const http::Request& request, http::Reply& reply);
+  void live(const http::Request& request, http::Reply& reply);
+  void ready(const http::Request& request, http::Reply& reply);
+  void started(const http::Request& request, http::Reply& reply);
+  void get_metrics(const http::Request& request, http::Reply& reply);
+  void get_version(const http::Request& request, http::Reply& reply);
+  void get_openapi(const http::Request& request, http::Reply& reply);
+  void probe(const http::Request& request, http::Reply& reply, std::string_view check, bool passed,
+             std::string_view why_not);
+
+  Pod& pod_;
+  http::ExchangeContext context_;
+  http::Router router_;
+  // Of metrics and logs: every path once, then "unmatched" and "invalid". By route: its path's.
+  std::vector<std::string_view> labels_;
+  std::vector<size_t> label_of_route_;
+  RequestCounters counters_;
+  base::Counter in_flight_;
+  InfoBody info_;
+  std::minstd_rand random_;
+  std::deque<std::optional<Session>> sessions_;  // by slot; grows, never moves one
+  Session* current_ = nullptr;                   // whose input is being taken
+  std::optional<core::TimePoint> last_clock_;    // when the request before was answered, in the same turn
+  std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
+  size_t load_body_bytes_;
+  core::Duration wall_offset_{};   // wall clock - steady clock, looked at once a second
+  int64_t second_ = -1;            // of the wall clock, that Date and the info body are of
+  uint64_t sample_ = 0;            // of the pod's usage, that the info body shows
+  int64_t unix_milliseconds_ = 0;  // of this turn
+  bool closing_ = false;           // true from announce_close() on
+  burn::Burner burner_;
+  core::Loop loop_;
+};
+
+// The longest body of a /load answer; all are filled up to it.
+size_t load_body_bytes_max(const Identity& identity);
+
+}  // namespace kiln::app
