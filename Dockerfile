@@ -1,0 +1,41 @@
+FROM debian:trixie-slim AS build
+
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends \
+      g++ cmake ninja-build pkg-config \
+      liburing-dev libmimalloc-dev libcli11-dev libfmt-dev libspdlog-dev \
+ && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /src
+COPY . .
+
+# The warnings of a compiler newer than ours are no reason to ship nothing.
+ARG KILN_COMMIT=
+RUN cmake --preset release -DBUILD_TESTING=OFF -DKILN_BENCH=OFF -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF \
+      -DKILN_COMMIT="$KILN_COMMIT" \
+ && cmake --build --preset release --target kiln
+
+# The binary and, under the paths where its loader looks for them, exactly the libraries it names.
+RUN install -D -m 0755 -s build/release/app/kiln /out/usr/local/bin/kiln \
+ && ldd /out/usr/local/bin/kiln > /tmp/libraries \
+ && ! grep 'not found' /tmp/libraries \
+ && grep -o '/[^ ]*' /tmp/libraries | sort -u | xargs cp -L --parents -t /out
+
+FROM scratch
+
+ARG KILN_VERSION=0.1.0
+ARG KILN_COMMIT=
+LABEL org.opencontainers.image.title="Kiln" \
+      org.opencontainers.image.description="Calibrated CPU load for Kubernetes autoscaling" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$KILN_VERSION" \
+      org.opencontainers.image.revision="$KILN_COMMIT"
+
+COPY --from=build /out /
+
+# A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+USER 65532:65532
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=2s --start-period=1s CMD ["/usr/local/bin/kiln", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/kiln"]
+CMD ["serve"]

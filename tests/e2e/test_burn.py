@@ -1,0 +1,199 @@
+"""What /load burns, what it refuses, and what it leaves for others. Margins are wide: the machine may be busy."""
+
+import contextlib
+import statistics
+import threading
+import time
+import unittest
+
+import kiln
+from kiln import SLOW, KilnTest, SharedServerTest, encode_request, eventually
+
+
+def in_parallel(count, function):
+    """What `function(number)` returned, for each."""
+    results = [None] * count
+
+    def call(number):
+        results[number] = function(number)
+
+    with kiln.Together(*[lambda number=number: call(number) for number in range(count)]):
+        pass
+    return results
+
+
+class Amount(SharedServerTest):
+    def burn(self, clients, requests, amount):
+        """CPU seconds that the process spent on so many requests of `amount` ms from each client."""
+        def ask(_):
+            answers = []
+            with self.server.connect() as client:
+                for _ in range(requests):
+                    answers.append(client.get(f"/load?ms={amount}"))
+            return answers
+
+        before = self.server.cpu_seconds()
+        answers = [answer for some in in_parallel(clients, ask) for answer in some]
+        spent = self.server.cpu_seconds() - before
+        self.assertEqual({answer.status for answer in answers}, {200})
+        return spent, [answer.json() for answer in answers]
+
+    def test_the_process_spends_what_was_asked(self):
+        # Of one in flight, and of many. What serving costs comes on top as long as it is not known.
+        for clients, requests, amount in ((1, 50, 10), (4, 50, 5), (50, 2, 10)):
+            with self.subTest(clients=clients, amount=amount):
+                asked = clients * requests * amount / 1000
+                spent, answers = self.burn(clients, requests, amount)
+                self.assertGreater(spent, asked * 0.95 - 0.02)
+                if not kiln.SANITIZED:
+                    self.assertLess(spent, asked * 1.15 + 0.15)
+                burned = sum(answer["burned_ms"] + (answer["overhead_ms"] or 0) for answer in answers) / 1000
+                self.assertAlmostEqual(burned, asked, delta=asked * 0.05 + 0.005)
+
+    def test_one_burn_is_exact(self):
+        for amount in (1, 20, 200):
+            answer = self.fetch(f"/load?ms={amount}").json()
+            self.assertAlmostEqual(answer["burned_ms"], amount, delta=1 + 0.05 * amount)
+            self.assertGreater(answer["wall_ms"], amount * 0.9 - 1)
+
+    def test_nothing_is_burned_for_nothing(self):
+        before = self.server.metrics().one("kiln_burn_cpu_seconds_total", kind="burned")
+        spent, answers = self.burn(2, 100, 0)
+        self.assertEqual({answer["burned_ms"] for answer in answers}, {0})
+        self.assertLess(spent, 0.2 * SLOW)
+        self.assertLess(self.server.metrics().one("kiln_burn_cpu_seconds_total", kind="burned") - before, 0.01)
+
+    def test_metrics_and_info_add_up(self):
+        def figures():
+            metrics = self.server.metrics()
+            return [metrics.one("kiln_burn_cpu_seconds_total", kind=kind) for kind in ("asked", "burned")]
+
+        before = figures()
+        self.burn(2, 20, 10)
+        asked, burned = (after - was for after, was in zip(figures(), before))
+        self.assertAlmostEqual(asked, 0.4, places=6)
+        self.assertAlmostEqual(burned, 0.4, delta=0.03)
+        total = figures()[1]
+        eventually(lambda: abs(self.server.info()["cpu"]["burned_seconds"] - total) < 0.01, "/api/info says the same")
+
+    def test_used_millicores_show_the_burn(self):
+        def busy():
+            self.fetch("/load?ms=500")
+            return (self.server.info()["cpu"]["used_millicores"] or 0) > 150
+
+        eventually(busy, "/api/info shows CPU use", within=10)
+        eventually(lambda: self.server.info()["cpu"]["used_millicores"] < 100, "and its end", within=10)
+
+
+class Politeness(KilnTest):
+    def saturated(self, server, clients, amount):
+        """Burns without end in the background, until the block ends."""
+        stop = threading.Event()
+        deadline = time.monotonic() + 60 * SLOW
+
+        def ask():
+            with server.connect() as client:
+                while not stop.is_set() and time.monotonic() < deadline:
+                    answer = client.get(f"/load?ms={amount}")
+                    if answer.status not in (200, 503):
+                        raise AssertionError(answer)
+                    if answer.status == 503:
+                        stop.wait(0.02)
+
+        @contextlib.contextmanager
+        def block():
+            with kiln.Together(*[ask] * clients):
+                try:
+                    eventually(lambda: server.metrics().one("kiln_burn_queue_seconds") > 0, "it burns")
+                    yield
+                finally:
+                    stop.set()
+
+        return block()
+
+    def test_others_are_answered_while_it_burns(self):
+        server = self.start("--burn-queue", "10s")
+        with self.saturated(server, clients=12, amount=100):
+            for path in ("/livez", "/readyz", "/api/info", "/metrics"):
+                times = []
+                for _ in range(40):
+                    began = time.monotonic()
+                    self.assertEqual(server.fetch(path).status, 200)
+                    times.append(time.monotonic() - began)
+                with self.subTest(path):
+                    self.assertLess(statistics.median(times), 0.05 * SLOW)
+                    self.assertLess(max(times), 1 * SLOW)
+
+    def test_kept_connection_is_answered_while_it_burns(self):
+        server = self.start("--workers", "1", "--burn-queue", "10s")
+        with self.saturated(server, clients=6, amount=200), server.connect() as client:
+            times = []
+            for _ in range(100):
+                began = time.monotonic()
+                self.assertEqual(client.get("/livez").status, 200)
+                times.append(time.monotonic() - began)
+            self.assertLess(statistics.median(times), 0.03 * SLOW)
+
+    def test_useful_work_goes_on_under_too_much_of_it(self):
+        server = self.start("--burn-queue", "100ms")
+        with self.saturated(server, clients=30, amount=20):
+            began, before = time.monotonic(), server.metrics().one("kiln_burn_cpu_seconds_total", kind="burned")
+            time.sleep(1)  # a stretch to measure
+            burned = server.metrics().one("kiln_burn_cpu_seconds_total", kind="burned") - before
+            share = burned / (time.monotonic() - began)
+            self.assertGreater(server.metrics().one("kiln_burn_rejected_total"), 0)
+        self.assertGreater(share, 0.2 / SLOW)
+
+
+class FullQueue(KilnTest):
+    def test_past_the_bound_it_is_503_with_a_time_to_come_back(self):
+        server = self.start("--burn-queue", "200ms", "--workers", "1")
+        answers = in_parallel(12, lambda _: server.fetch("/load?ms=150"))
+        refused = [answer for answer in answers if answer.status == 503]
+        self.assertEqual({answer.status for answer in answers}, {200, 503})
+        for answer in refused:
+            self.assert_problem(answer, 503, "--burn-queue")
+            self.assertRegex(answer.header("Retry-After"), r"^[1-9][0-9]*$")
+            self.assertFalse(answer.closes)
+        metrics = server.metrics()
+        self.assertEqual(metrics.one("kiln_burn_rejected_total"), len(refused))
+        self.assertEqual(metrics.sum("http_requests_total", route="/load", code="503"), len(refused))
+        self.assertEqual(server.fetch("/load?ms=1").status, 200)
+
+    def test_burn_larger_than_the_queue_is_served_alone(self):
+        server = self.start("--burn-queue", "10ms")
+        self.assertEqual(server.fetch("/load?ms=100").status, 200)
+
+    def test_bound_is_for_the_process(self):
+        # However many workers there are: ten seconds of waiting burn are two times five.
+        server = self.start("--burn-queue", "10s", "--load-max", "10s", "--workers", "2")
+        clients = [self.connect(server) for _ in range(16)]
+        for client in clients:
+            client.send(encode_request("GET", "/load?ms=5000"))
+        eventually(lambda: server.metrics().one("kiln_burn_rejected_total") + server.metrics().one(
+            "http_requests_in_flight") >= len(clients), "all are decided on", within=2)
+        metrics = server.metrics()
+        self.assertEqual(metrics.one("kiln_burn_rejected_total"), 14)
+        self.assertLessEqual(metrics.one("kiln_burn_queue_seconds"), 10)
+        for client in clients:
+            client.close()
+        eventually(lambda: server.metrics().one("kiln_burn_queue_seconds") == 0, "nothing is left to burn")
+
+    def test_refusing_is_cheap(self):
+        server = self.start("--burn-queue", "1ms", "--load-max", "60s", "--workers", "1")
+        holder = self.connect(server)
+        holder.send(encode_request("GET", "/load?ms=60000"))
+        eventually(lambda: server.metrics().one("kiln_burn_queue_seconds") > 1, "it burns")
+        with server.connect() as client:
+            before = server.metrics().one("kiln_burn_rejected_total")
+            began = time.monotonic()
+            for _ in range(20):
+                client.send(encode_request("GET", "/load?ms=10") * 25)
+                self.assertEqual({client.response().status for _ in range(25)}, {503})
+            took = time.monotonic() - began
+        self.assertEqual(server.metrics().one("kiln_burn_rejected_total") - before, 500)
+        self.assertLess(took, 3 * SLOW)
+
+
+if __name__ == "__main__":
+    unittest.main()
