@@ -134,6 +134,14 @@ void Burner::cancel(Id id) {
   wake_.notify_one();
 }
 
+void Burner::wake() {
+  {
+    const std::lock_guard lock(mutex_);
+    attention_.store(true, std::memory_order_relaxed);
+  }
+  wake_.notify_one();
+}
+
 void Burner::stop() {
   CHECK(std::this_thread::get_id() != thread_.get_id());
   {

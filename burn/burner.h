@@ -75,6 +75,9 @@ class Burner {
   // waiting one within a slice. Unknown and finished ids are ignored.
   void cancel(Id id);
 
+  // Any thread: the holds have changed.
+  void wake();
+
   // Cancels everything and joins the thread, so that every `done` has been called. The owner's thread, never a `done`.
   void stop();
 
