@@ -138,12 +138,13 @@ std::string render_info(const Pod& pod, const InfoFigures& figures, size_t& time
 
 }  // namespace
 
-Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup)
+Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t worker_count)
     : settings(std::move(serve_settings)),
       identity(std::move(who)),
       usage(std::move(cgroup)),
       started(std::chrono::steady_clock::now()),
       started_at_unix(unix_seconds()),
+      books(worker_count),
       hello(fmt::format("Hello from {} on {}\n", identity.pod_name, identity.node_name)),
       version_json(render_version()) {}
 
@@ -153,13 +154,7 @@ uint64_t Pod::requests_total() const {
   return total;
 }
 
-double Pod::burned_seconds() const {
-  double total = 0;
-  for (const WorkerView& worker : workers) {
-    total += std::chrono::duration<double>(worker.burner->burned_total()).count();
-  }
-  return total;
-}
+double Pod::burned_seconds() const { return std::chrono::duration<double>(books.sum(&burn::Account::burned)).count(); }
 
 std::optional<double> Pod::limit_millicores() const {
   if (identity.limit_millicores) return static_cast<double>(*identity.limit_millicores);

@@ -12,7 +12,9 @@
 #include "app/metrics.h"
 #include "app/settings.h"
 #include "app/usage.h"
+#include "burn/books.h"
 #include "burn/burner.h"
+#include "burn/holds.h"
 #include "core/loop.h"
 
 namespace kiln::app {
@@ -29,7 +31,7 @@ struct WorkerView {
 };
 
 struct Pod {
-  Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup);
+  Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t worker_count);
 
   const ServeSettings settings;
   const Identity identity;
@@ -37,6 +39,8 @@ struct Pod {
   const core::TimePoint started;
   const double started_at_unix;  // seconds
   std::atomic<Life> life{Life::Starting};
+  burn::Books books;
+  burn::Holds holds;
   std::atomic<burn::Duration::rep> burn_waiting{0};  // of all workers' burners: --burn-queue bounds the process
 
   // Set while Life::Starting, before anything is served.

@@ -22,6 +22,8 @@ uint64_t sum(const Pod& pod, Read&& read) {
   return total;
 }
 
+double seconds(core::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
 std::string labels_of(std::string_view route, std::string_view name, std::string_view value) {
   return MetricsText::label("route", route) + "," + MetricsText::label(name, value);
 }
@@ -83,17 +85,28 @@ void connections(const Pod& pod, MetricsText& out) {
 }
 
 void burns(const Pod& pod, MetricsText& out) {
-  double asked = 0;
   double waiting = 0;
   uint64_t refused = 0;
   for (const WorkerView& worker : pod.workers) {
-    asked += std::chrono::duration<double>(worker.burner->asked_total()).count();
-    waiting += std::chrono::duration<double>(worker.burner->waiting()).count();
+    waiting += seconds(worker.burner->waiting());
     refused += worker.burner->refused_total();
   }
   out.family("kiln_burn_cpu_seconds_total", Type::Counter, "CPU time that burns were asked for, and that they burned.");
-  out.sample(MetricsText::label("kind", "asked"), asked);
+  out.sample(MetricsText::label("kind", "asked"), seconds(pod.books.sum(&burn::Account::asked)));
   out.sample(MetricsText::label("kind", "burned"), pod.burned_seconds());
+  const burn::Books& books = pod.books;
+  out.family("kiln_request_overhead_cpu_seconds_total", Type::Counter,
+             "CPU time of serving, out of the budgets of burns or on top of them.");
+  const auto held = books.sum(&burn::Account::held);
+  const auto background = books.sum(&burn::Account::background);
+  out.sample(MetricsText::label("paid", "budget"), seconds(books.paid()));
+  out.sample(MetricsText::label("paid", "extra"), seconds(books.outside() - held - background));
+  out.family("kiln_hold_cpu_seconds_total", Type::Counter, "CPU time burned by holds.");
+  out.sample({}, seconds(held));
+  out.family("kiln_background_cpu_seconds_total", Type::Counter, "CPU time of the event loops for nobody's request.");
+  out.sample({}, seconds(background));
+  out.family("kiln_burn_units_per_second", Type::Gauge, "Steps of work that this machine burns in a second of CPU.");
+  out.sample({}, pod.workers.front().burner->units_a_second());
   out.family("kiln_burn_queue_seconds", Type::Gauge, "CPU time admitted and not yet burned.");
   out.sample({}, waiting);
   out.family("kiln_burn_rejected_total", Type::Counter, "Burns refused because the queue was full.");

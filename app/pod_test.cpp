@@ -25,7 +25,7 @@ TEST(Pod, PutsTheAnsweringPodIntoThePage) {
 }
 
 TEST(Pod, InfoKeepsOneLengthAndTellsTheTime) {
-  Pod pod({}, somebody(), base::Cgroup::find("/nonexistent"));
+  Pod pod({}, somebody(), base::Cgroup::find("/nonexistent"), 1);
   InfoBody body(pod);
   body.refresh(pod.started);
   const std::string first(body.at(0));

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,7 +23,7 @@ constexpr std::string_view kText = "text/plain; charset=utf-8";
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kHtml = "text/html; charset=utf-8";
 constexpr std::string_view kForm = "application/x-www-form-urlencoded";
-constexpr double kLoadDefaultMilliseconds = 5;
+constexpr core::Duration kLoadDefault = std::chrono::milliseconds(5);
 
 // The page is one file of ours: it loads nothing and sends only to the server it came from.
 constexpr std::string_view kPageFields =
@@ -61,10 +63,38 @@ core::Duration shown(core::Duration duration) { return std::chrono::round<std::c
 
 // What a /load asks for, or why it cannot be had.
 struct LoadRequest {
-  core::Duration burn{};
+  burn::Amount amount = {};
   int status = 0;  // not 0: refused
   std::string detail = {};
 };
+
+LoadRequest bad_load(std::string detail) { return {.status = 400, .detail = std::move(detail)}; }
+
+// One parameter of a /load. Returns what is wrong with it, or nothing.
+std::string read_parameter(const http::Parameter& parameter, core::Duration load_max, burn::Amount& amount) {
+  const auto& [name, value] = parameter;
+  if (name == "ms") {
+    const auto ms = base::parse_decimal(value);
+    if (!ms) {
+      return fmt::format("ms is '{}', which is no number of milliseconds from 0 to {:g}.", value,
+                         milliseconds(load_max));
+    }
+    if (*ms > milliseconds(load_max)) return fmt::format("ms is {:g}; the most is {:g}.", *ms, milliseconds(load_max));
+    amount.cpu = core::Duration(static_cast<int64_t>(*ms * 1e6 + 0.5));
+  } else if (name == "units") {
+    const auto units = base::parse_integer(value);
+    if (!units || *units == 0) return fmt::format("units is '{}', which is no whole number from 1.", value);
+    amount.units = *units;
+  } else if (name == "overhead") {
+    if (value != "extra" && value != "included") {
+      return fmt::format("overhead is '{}'; it is 'included' in the budget or 'extra'.", value);
+    }
+    amount.serving = value == "extra" ? burn::Serving::OnTop : burn::Serving::Included;
+  } else {
+    return fmt::format("Unknown parameter '{}'; there are ms, units and overhead.", name);
+  }
+  return {};
+}
 
 LoadRequest parse_load(const http::Request& request, core::Duration load_max) {
   std::string form(request.head.query);
@@ -75,39 +105,53 @@ LoadRequest parse_load(const http::Request& request, core::Duration load_max) {
     if (!form.empty()) form += '&';
     form += request.body;
   }
+  LoadRequest load{.amount = {.cpu = std::min(kLoadDefault, load_max), .serving = burn::Serving::Included}};
+  if (form.empty()) return load;
   const auto parameters = http::parse_form(form);
-  if (!parameters) return {.status = 400, .detail = "A percent sign that no two hexadecimal digits follow."};
-
-  std::optional<double> asked;
-  for (const http::Parameter& parameter : *parameters) {
-    if (parameter.name != "ms") {
-      return {.status = 400, .detail = fmt::format("Unknown parameter '{}'; there is ms.", parameter.name)};
+  if (!parameters) return bad_load("A percent sign that no two hexadecimal digits follow.");
+  for (auto parameter = parameters->begin(); parameter != parameters->end(); ++parameter) {
+    if (std::ranges::find(parameters->begin(), parameter, parameter->name, &http::Parameter::name) != parameter) {
+      return bad_load(fmt::format("{} is given twice.", parameter->name));
     }
-    if (asked) return {.status = 400, .detail = "ms is given twice."};
-    const auto value = base::parse_decimal(parameter.value);
-    if (!value) {
-      return {.status = 400,
-              .detail = fmt::format("ms is '{}', which is no number of milliseconds from 0 to {:g}.", parameter.value,
-                                    milliseconds(load_max))};
+    if (std::string wrong = read_parameter(*parameter, load_max, load.amount); !wrong.empty()) {
+      return bad_load(std::move(wrong));
     }
-    asked = *value;
   }
-  const double ms = asked.value_or(std::min(kLoadDefaultMilliseconds, milliseconds(load_max)));
-  if (ms > milliseconds(load_max)) {
-    return {.status = 400, .detail = fmt::format("ms is {:g}; the most is {:g}.", ms, milliseconds(load_max))};
+  if (load.amount.units > 0) {
+    if (std::ranges::find(*parameters, "ms", &http::Parameter::name) != parameters->end()) {
+      return bad_load("ms and units exclude each other.");
+    }
+    load.amount.serving = burn::Serving::OnTop;  // units are work, and have no budget to pay from
   }
-  return {.burn = core::Duration(static_cast<int64_t>(ms * 1e6 + 0.5))};
+  return load;
 }
 
-std::string load_body(const Identity& identity, const burn::BurnResult& result) {
-  const core::Duration requested = shown(result.requested);
-  const core::Duration burned = shown(result.burned);
+// What /load tells of a burn. Every part is to the microsecond, and the parts add up:
+// requested = burned + overhead + carried.
+struct LoadFigures {
+  core::Duration requested, burned, overhead, carried, queued, wall;
+  uint64_t units = 0;
+
+  LoadFigures(const burn::BurnResult& result, core::Duration serving, uint64_t work)
+      : requested(shown(result.requested)),
+        burned(shown(result.burned)),
+        overhead(std::min(shown(serving), requested)),
+        carried(requested - burned - overhead),
+        queued(shown(result.queued)),
+        wall(shown(result.wall)),
+        units(work) {}
+};
+
+std::string load_body(const Identity& identity, const LoadFigures& figures) {
+  const std::string units = figures.units == 0
+                                ? std::string()
+                                : fmt::format(R"("units":{},"unit_version":{},)", figures.units, burn::kUnitVersion);
   return fmt::format(
-      R"({{"requested_ms":{:.3f},"burned_ms":{:.3f},"overhead_ms":null,"carried_ms":{:.3f},"queue_ms":{:.3f},)"
+      R"({{{}"requested_ms":{:.3f},"burned_ms":{:.3f},"overhead_ms":{:.3f},"carried_ms":{:.3f},"queue_ms":{:.3f},)"
       R"("wall_ms":{:.3f},"pod_name":"{}","node_name":"{}"}})",
-      milliseconds(requested), milliseconds(burned), milliseconds(requested - burned),
-      milliseconds(shown(result.queued)), milliseconds(shown(result.wall)), http::json_escape(identity.pod_name),
-      http::json_escape(identity.node_name));
+      units, milliseconds(figures.requested), milliseconds(figures.burned), milliseconds(figures.overhead),
+      milliseconds(figures.carried), milliseconds(figures.queued), milliseconds(figures.wall),
+      http::json_escape(identity.pod_name), http::json_escape(identity.node_name));
 }
 
 }  // namespace
@@ -115,7 +159,10 @@ std::string load_body(const Identity& identity, const burn::BurnResult& result) 
 // ab counts an answer of another length as a failed request: blanks fill up to the widest one.
 size_t load_body_bytes_max(const Identity& identity) {
   constexpr core::Duration kWide = std::chrono::hours(99'999);
-  return load_body(identity, {.requested = kWide, .burned = kWide, .queued = kWide, .wall = kWide}).size();
+  LoadFigures widest({.requested = kWide, .burned = kWide, .queued = kWide, .wall = kWide}, kWide,
+                     std::numeric_limits<uint64_t>::max());
+  widest.carried = -kWide;
+  return load_body(identity, widest).size();
 }
 
 void Worker::get_root(const http::Request& request, http::Reply& reply) {
@@ -136,41 +183,33 @@ void Worker::load(const http::Request& request, http::Reply& reply) {
   if (asked.status != 0) {
     return problem(reply, asked.status, asked.status == 415 ? "Unsupported Media Type" : "Bad Request", asked.detail);
   }
-  Session& s = *current_;
-  s.burn = burner_.submit(asked.burn, [this, id = s.id](const burn::BurnResult& result) {
-    loop_.post([this, id, result] { finish_load(id, result); });
-  });
-  if (!s.burn) {
-    problem(reply, 503, "Service Unavailable", "Too much CPU time waits to be burned already (--burn-queue).",
-            "Retry-After: 1\r\n");
+  const uint64_t units = asked.amount.units;
+  if (units > 0 && burner_.time_of(units) > pod_.settings.load_max) {
+    const double most = std::floor(burner_.units_a_second() * milliseconds(pod_.settings.load_max) / 1000);
+    return problem(reply, 400, "Bad Request",
+                   fmt::format("units is {}; this machine does about {:.0f} in the {:g} ms that are the most.", units,
+                               most, milliseconds(pod_.settings.load_max)));
   }
+  current_->units = units;
+  if (!begin_burn(*current_, asked.amount)) refuse_burn(reply);
 }
 
-void Worker::finish_load(core::ConnectionId id, const burn::BurnResult& result) {
-  core::Connection* connection = loop_.find(id);
-  if (connection == nullptr) return;
-  Session& s = session(*connection);
-  s.burn.reset();
-  http::Reply reply(s.exchange, connection->output());
-  if (result.outcome == burn::Outcome::Done) {
-    std::string body = load_body(pod_.identity, result);
-    body.resize(std::max(body.size(), load_body_bytes_), ' ');
-    body += '\n';
-    const core::Duration requested = shown(result.requested);
-    const core::Duration burned = shown(result.burned);
-    const std::string timing = fmt::format(
-        "Server-Timing: requested;dur={:.3f}, burned;dur={:.3f}, carried;dur={:.3f}, queue;dur={:.3f}, "
-        "wall;dur={:.3f}\r\n",
-        milliseconds(requested), milliseconds(burned), milliseconds(requested - burned),
-        milliseconds(shown(result.queued)), milliseconds(shown(result.wall)));
-    answer(reply, {.content_type = kJson, .body = body, .fields = timing});
-  } else if (result.outcome == burn::Outcome::Cancelled) {
-    problem(reply, 503, "Service Unavailable", "The burn was cancelled: this pod is going away.", "Retry-After: 1\r\n");
-  } else {
-    problem(reply, 500, "Internal Server Error", "The CPU clock of this machine stands still.");
-  }
-  follow(*connection, s);
-  connection->resume();
+void Worker::refuse_burn(http::Reply& reply) {
+  problem(reply, 503, "Service Unavailable", "Too much CPU time waits to be burned already (--burn-queue).",
+          "Retry-After: 1\r\n");
+}
+
+void Worker::answer_load(const Session& s, http::Reply& reply, const burn::BurnResult& result) {
+  const LoadFigures figures(result, s.pays ? result.paid + s.received_share : core::Duration(0), s.units);
+  std::string body = load_body(pod_.identity, figures);
+  body.resize(std::max(body.size(), load_body_bytes_), ' ');
+  body += '\n';
+  const std::string timing = fmt::format(
+      "Server-Timing: requested;dur={:.3f}, burned;dur={:.3f}, overhead;dur={:.3f}, carried;dur={:.3f}, "
+      "queue;dur={:.3f}, wall;dur={:.3f}\r\n",
+      milliseconds(figures.requested), milliseconds(figures.burned), milliseconds(figures.overhead),
+      milliseconds(figures.carried), milliseconds(figures.queued), milliseconds(figures.wall));
+  answer(reply, {.content_type = kJson, .body = body, .fields = timing});
 }
 
 void Worker::echo(const http::Request& request, http::Reply& reply) {

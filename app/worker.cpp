@@ -29,6 +29,12 @@ constexpr uint32_t kSpareConnections = 64;
 constexpr std::string_view kUnmatched = "unmatched";
 constexpr std::string_view kInvalid = "invalid";
 
+// A connection's name for the meter.
+uint64_t key_of(core::ConnectionId id) { return uint64_t{id.generation} << 32 | id.slot; }
+core::ConnectionId id_of(uint64_t key) {
+  return {.slot = static_cast<uint32_t>(key), .generation = static_cast<uint32_t>(key >> 32)};
+}
+
 http::Limits limits_of(const ServeSettings& settings) {
   http::Limits limits;
   limits.body_bytes_max = settings.body_max;
@@ -69,7 +75,12 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
       random_(std::random_device{}()),
       identity_fields_("X-Pod-Name: " + pod.identity.pod_name + "\r\nX-Node-Name: " + pod.identity.node_name + "\r\n"),
       load_body_bytes_(load_body_bytes_max(pod.identity)),
-      burner_({.queue_max = pod.settings.burn_queue, .waiting_together = &pod.burn_waiting}),
+      meter_(pod.books.account(index)),
+      burner_({.queue_max = pod.settings.burn_queue,
+               .waiting_together = &pod.burn_waiting,
+               .books = &pod.books,
+               .index = index,
+               .holds = &pod.holds}),
       loop_(std::move(engine), std::move(mailbox), *this,
             {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections}) {
   context_.limits = limits_of(pod.settings);
@@ -89,6 +100,7 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
 Worker::~Worker() { burner_.stop(); }
 
 void Worker::start(base::Fd listener, uint32_t connections_max, base::Fd admin_listener) {
+  meter_.begin(burn::thread_cpu_time());
   turn_began(loop_.now());
   loop_.listen(std::move(listener), connections_max);
   if (admin_listener.valid()) loop_.listen(std::move(admin_listener), kAdminConnectionsMax);
@@ -104,7 +116,9 @@ WorkerView Worker::view() const {
 
 void Worker::sample_usage() {
   loop_.schedule(loop_.now() + 1s, [this] {
+    const core::Duration before = burn::thread_cpu_time();
     pod_.usage.sample(loop_.now());
+    meter_.work_for_nobody(burn::thread_cpu_time() - before);
     sample_usage();
   });
 }
@@ -112,10 +126,19 @@ void Worker::sample_usage() {
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 void Worker::turn_began(core::TimePoint now) {
+  if (meter_.due(now)) settle(now);
   last_clock_.reset();
   const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch() + wall_offset_);
   unix_milliseconds_ = wall.count();
   if (unix_milliseconds_ / 1000 != second_ || pod_.usage.samples() != sample_) refresh_second();
+}
+
+void Worker::settle(core::TimePoint now) {
+  const burn::ServingMeter::Shares shares = meter_.settle(now, burn::thread_cpu_time());
+  for (const uint64_t key : shares.received) {
+    const core::ConnectionId id = id_of(key);
+    if (auto& s = sessions_[id.slot]; s && s->id == id) s->received_share = shares.each;
+  }
 }
 
 void Worker::refresh_second() {
@@ -229,6 +252,42 @@ void Worker::drain() {
   loop_.drain();
 }
 
+// --- Burns -----------------------------------------------------------------------------------------------------------
+
+bool Worker::begin_burn(Session& s, const burn::Amount& amount) {
+  s.burn = burner_.submit(amount, [this, id = s.id](const burn::BurnResult& result) {
+    loop_.post([this, id, result] { finish_burn(id, result); });
+  });
+  s.pays = s.burn && amount.serving == burn::Serving::Included;
+  if (s.pays) meter_.receive(key_of(s.id));
+  return s.burn.has_value();
+}
+
+void Worker::finish_burn(core::ConnectionId id, const burn::BurnResult& result) {
+  core::Connection* connection = loop_.find(id);
+  if (connection == nullptr) return;
+  Session& s = session(*connection);
+  s.burn.reset();
+  http::Reply reply(s.exchange, connection->output());
+  switch (result.outcome) {
+    case burn::Outcome::Done:
+      if (s.pays) meter_.answer({.asked = result.requested, .paid = result.paid, .received = s.received_share});
+      answer_load(s, reply, result);
+      break;
+    case burn::Outcome::Cancelled:
+      s.pays = false;
+      problem(reply, 503, "Service Unavailable", "The burn was cancelled: this pod is going away.",
+              "Retry-After: 1\r\n");
+      break;
+    case burn::Outcome::ClockStuck:
+      s.pays = false;
+      problem(reply, 500, "Internal Server Error", "The CPU clock of this machine stands still.");
+      break;
+  }
+  follow(*connection, s);
+  connection->resume();
+}
+
 // --- Requests --------------------------------------------------------------------------------------------------------
 
 void Worker::handle(const http::Request& request, http::Reply& reply) {
@@ -236,6 +295,8 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
   // One look at the clock a request: the end of one is the beginning of the next in its batch.
   s.began = last_clock_ ? *last_clock_ : loop_.now();
   s.method = request.head.method;
+  s.pays = false;
+  s.received_share = {};
   in_flight_.add();
   const ServeSettings& settings = pod_.settings;
   const bool enough =
@@ -264,14 +325,16 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
 }
 
 void Worker::refused(http::Refusal /*refusal*/, int status) {
+  meter_.serve();
   last_clock_.reset();
   counters_.count(labels_.size() - 1, http::Method::Other, status, {});
 }
 
 void Worker::answer(http::Reply& reply, const http::Response& response) {
-  const Session& s = *sessions_[reply.exchange().key()];
+  Session& s = *sessions_[reply.exchange().key()];
   if (closing_) reply.exchange().close_after_next();
   reply.send(response);
+  if (!s.pays) meter_.serve();
   in_flight_.set(in_flight_.get() - 1);
   last_clock_ = loop_.engine().now();
   const core::Duration took = *last_clock_ - s.began;

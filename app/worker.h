@@ -15,6 +15,7 @@
 #include "app/metrics.h"
 #include "app/pod.h"
 #include "burn/burner.h"
+#include "burn/serving_meter.h"
 #include "core/loop.h"
 #include "http/exchange.h"
 #include "http/router.h"
@@ -83,6 +84,9 @@ class Worker final : public core::Protocol, public http::Handler {
     core::TimePoint recycle_at{};          // past it the next answer is the last
     core::TimePoint began{};               // the request being handled
     std::optional<burn::Burner::Id> burn;  // that it waits for
+    core::Duration received_share{};       // of what the turn cost that received the request, once it is known
+    bool pays = false;                     // true when its burn's budget includes serving it
+    uint64_t units = 0;                    // of a /load that asked for work
     uint64_t awaiting_after = 0;           // answers when the deadline was set
     uint64_t body_bytes = 0;               // arrived since the deadline was set
     size_t label = 0;                      // of its route
@@ -98,7 +102,12 @@ class Worker final : public core::Protocol, public http::Handler {
                std::string_view fields = {});
   void log_access(const Session& session, const http::Response& response, core::Duration took);
   void refresh_second();
-  void finish_load(core::ConnectionId id, const burn::BurnResult& result);
+  // Leaves the request being handled with the burner. False when the queue is full.
+  bool begin_burn(Session& session, const burn::Amount& amount);
+  void finish_burn(core::ConnectionId id, const burn::BurnResult& result);
+  void answer_load(const Session& session, http::Reply& reply, const burn::BurnResult& result);
+  void refuse_burn(http::Reply& reply);
+  void settle(core::TimePoint now);
 
   // Routes.
   void get_root(const http::Request& request, http::Reply& reply);
@@ -134,6 +143,7 @@ class Worker final : public core::Protocol, public http::Handler {
   uint64_t sample_ = 0;            // of the pod's usage, that the info body shows
   int64_t unix_milliseconds_ = 0;  // of this turn
   bool closing_ = false;           // true from announce_close() on
+  burn::ServingMeter meter_;
   burn::Burner burner_;
   core::Loop loop_;
 };

@@ -47,6 +47,7 @@ class Books {
 
   explicit Books(size_t workers) : accounts_(workers) {}
 
+  [[nodiscard]] size_t workers() const { return accounts_.size(); }
   [[nodiscard]] Account& account(size_t worker) { return accounts_[worker]; }
 
   [[nodiscard]] Duration sum(TimeSum Account::*entry) const {

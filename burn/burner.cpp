@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -24,6 +25,9 @@ class RealClocks final : public Clocks {
   Duration cpu() override { return thread_cpu_time(); }
   Duration wall() override { return std::chrono::steady_clock::now().time_since_epoch(); }
   void work(uint64_t iterations) override { burn::work(iterations); }
+  void wait(std::condition_variable& wake, std::unique_lock<std::mutex>& lock, Duration until) override {
+    wake.wait_until(lock, std::chrono::steady_clock::time_point(until));
+  }
 };
 
 Clocks& real_clocks() {
@@ -65,7 +69,13 @@ void become_background() {
 Burner::Burner(Options options)
     : clocks_(options.clocks != nullptr ? *options.clocks : real_clocks()),
       queue_max_(options.queue_max),
-      waiting_together_(options.waiting_together) {
+      waiting_together_(options.waiting_together),
+      own_books_(options.books == nullptr ? std::make_unique<Books>(1) : nullptr),
+      books_(options.books == nullptr ? *own_books_ : *options.books),
+      account_(books_.account(options.index)),
+      index_(options.index),
+      holds_(options.holds),
+      units_a_nanosecond_(pace_.a_nanosecond()) {
   // A thread starts with its creator's signal mask (pthread_sigmask(3)): with all blocked, a signal to the process
   // never lands here, not even before the thread's first line.
   sigset_t all;
@@ -78,9 +88,10 @@ Burner::Burner(Options options)
 
 Burner::~Burner() { stop(); }
 
-std::optional<Burner::Id> Burner::submit(Duration cpu, Done done) {
-  CHECK(cpu >= Duration(0));
+std::optional<Burner::Id> Burner::submit(const Amount& amount, Done done) {
+  CHECK(amount.cpu >= Duration(0));
   const Duration now = clocks_.wall();
+  const Duration cpu = amount.units > 0 ? time_of(amount.units) : amount.cpu;
   Id id = 0;
   {
     const std::lock_guard lock(mutex_);
@@ -90,7 +101,7 @@ std::optional<Burner::Id> Burner::submit(Duration cpu, Done done) {
       return std::nullopt;
     }
     id = next_id_++;
-    Job job{id, cpu, now, std::move(done)};
+    Job job{id, amount, cpu, now, std::move(done)};
     if (cpu > Duration(0)) {
       jobs_.push_back(std::move(job));
     } else {
@@ -137,6 +148,7 @@ void Burner::cancel(Id id) {
 void Burner::wake() {
   {
     const std::lock_guard lock(mutex_);
+    holds_changed_ = true;
     attention_.store(true, std::memory_order_relaxed);
   }
   wake_.notify_one();
@@ -154,16 +166,37 @@ void Burner::stop() {
 }
 
 Duration Burner::waiting() const { return Duration(waiting_.load(std::memory_order_relaxed)); }
-Duration Burner::asked_total() const { return Duration(asked_.load(std::memory_order_relaxed)); }
-Duration Burner::burned_total() const { return Duration(burned_.load(std::memory_order_relaxed)); }
+Duration Burner::asked_total() const { return account_.asked.get(); }
+Duration Burner::burned_total() const { return account_.burned.get(); }
 uint64_t Burner::refused_total() const { return refused_.load(std::memory_order_relaxed); }
+
+double Burner::units_a_second() const { return units_a_nanosecond_.load(std::memory_order_relaxed) * 1e9; }
+
+Duration Burner::time_of(uint64_t units) const {
+  constexpr auto kLongest = static_cast<double>(Duration(24h).count());
+  const double time = static_cast<double>(units) / units_a_nanosecond_.load(std::memory_order_relaxed);
+  return std::max(Duration(1), Duration(static_cast<Duration::rep>(std::min(time, kLongest))));
+}
+
+// --- The burner's thread ---------------------------------------------------------------------------------------------
 
 void Burner::run() {
   become_background();
+  looked_ = clocks_.cpu();
+  if (&clocks_ == &real_clocks()) calibrate();
+  handed_over_ = looked_;
   std::unique_lock lock(mutex_);
   for (;;) {
     running_ = 0;
-    wake_.wait(lock, [this] { return stopping_ || !jobs_.empty() || !unburned_.empty(); });
+    const auto something = [this] { return stopping_ || holds_changed_ || !jobs_.empty() || !unburned_.empty(); };
+    while (!something() && !tick_is_due()) {
+      if (holding_) {
+        clocks_.wait(wake_, lock, next_tick_);
+      } else {
+        wake_.wait(lock);
+      }
+    }
+    attention_.store(false, std::memory_order_relaxed);  // all of it is seen to below
     if (stopping_) {
       for (Job& job : jobs_) {
         account_waiting(-job.cpu);
@@ -179,6 +212,13 @@ void Burner::run() {
       continue;
     }
     if (stopping_) return;
+    if (std::exchange(holds_changed_, false)) follow_holds();
+    if (tick_is_due()) {
+      lock.unlock();
+      hold();
+      lock.lock();
+    }
+    if (jobs_.empty() || stopping_) continue;
 
     Job job = std::move(jobs_.front());
     jobs_.pop_front();
@@ -186,46 +226,102 @@ void Burner::run() {
     running_ends_ = false;
     lock.unlock();
     const BurnResult result = burn(job);
+    handed_over_ = looked_;
     job.done(result);
     lock.lock();
   }
 }
 
+// A millisecond of work, so that the first burn knows its pace and the first units their time.
+void Burner::calibrate() {
+  for (const Duration end = looked_ + 1ms; looked_ < end;) {
+    if (work(pace_.iterations(kChunk)) == Duration(0)) return;
+  }
+}
+
+// Every reading of the CPU clock goes into the account.
+Duration Burner::look() {
+  const Duration now = clocks_.cpu();
+  account_.burner.add(std::max(Duration(0), now - looked_));
+  return looked_ = now;
+}
+
+// Works, and returns the CPU time since the last look, which is 0 where the clock does not move.
+Duration Burner::work(uint64_t iterations) {
+  const Duration before = looked_;
+  clocks_.work(iterations);
+  const Duration step = std::max(Duration(0), look() - before);
+  pace_.learn(iterations, step);
+  units_a_nanosecond_.store(pace_.a_nanosecond(), std::memory_order_relaxed);
+  return step;
+}
+
 BurnResult Burner::burn(const Job& job) {
-  const Duration budget = ledger_.budget(job.cpu);
   const Duration wall_start = clocks_.wall();
   BurnResult result{.requested = job.cpu, .queued = wall_start - job.submitted};
   Duration left = job.cpu;  // of what this burn adds to waiting(); the budget may be more or less
-  Standstill standstill;
 
-  const Duration start = clocks_.cpu();
+  look();
+  if (job.amount.units > 0) {
+    burn_units(job.amount.units, result, left);
+    result.requested = result.burned;
+  } else {
+    const bool included = job.amount.serving == Serving::Included;
+    Ledger& ledger = included ? included_ : on_top_;
+    Duration spent{};
+    if (included) {
+      result.paid = std::min(looked_ - handed_over_, job.cpu);
+      account_.paid_by_burner.add(result.paid);
+      const Duration by_loop = account_.paid_by_loop.get();
+      spent = result.paid + by_loop - std::exchange(paid_by_loop_, by_loop);
+    }
+    burn_time(ledger.begin(job.cpu, spent), result, left);
+    if (result.outcome == Outcome::Done) {
+      result.carried = job.cpu - result.burned - result.paid;
+      ledger.settle(job.cpu, result.burned);
+      account_.asked.add(left);
+    }
+  }
+  account_waiting(-left);
+  result.wall = clocks_.wall() - wall_start;
+  return result;
+}
+
+void Burner::burn_time(Duration budget, BurnResult& result, Duration& left) {
+  Standstill standstill;
   while (result.burned < budget) {
     if (attention_.load(std::memory_order_relaxed) && attend()) {
       result.outcome = Outcome::Cancelled;
-      break;
+      return;
     }
-    const uint64_t iterations = pace_.iterations(std::min(kChunk, budget - result.burned));
-    clocks_.work(iterations);
-    const Duration step = std::max(Duration(0), clocks_.cpu() - start - result.burned);
-    pace_.learn(iterations, step);
+    if (tick_is_due()) hold();
+    const Duration step = work(pace_.iterations(std::min(kChunk, budget - result.burned)));
     result.burned += step;
+    account_.asked.add(std::min(step, left));
     count_burned(step, left);
     if (step > Duration(0)) {
       standstill.end();
     } else if (standstill.lasts(clocks_)) {
       result.outcome = Outcome::ClockStuck;
-      break;
+      return;
     }
   }
+}
 
-  account_waiting(-left);
-  if (result.outcome == Outcome::Done) {
-    result.carried = job.cpu - result.burned;
-    ledger_.settle(job.cpu, result.burned);
-    asked_.fetch_add(job.cpu.count(), std::memory_order_relaxed);
+void Burner::burn_units(uint64_t units, BurnResult& result, Duration& left) {
+  while (units > 0) {
+    if (attention_.load(std::memory_order_relaxed) && attend()) {
+      result.outcome = Outcome::Cancelled;
+      return;
+    }
+    if (tick_is_due()) hold();
+    const uint64_t some = std::min(units, pace_.iterations(kChunk));
+    const Duration step = work(some);
+    units -= some;
+    result.burned += step;
+    count_burned(step, left);
+    account_.asked.add(step);
   }
-  result.wall = clocks_.wall() - wall_start;
-  return result;
 }
 
 // Sees to what came up during a burn. True when the burn shall end.
@@ -233,6 +329,7 @@ bool Burner::attend() {
   std::unique_lock lock(mutex_);
   attention_.store(false, std::memory_order_relaxed);
   const bool ends = running_ends_ || stopping_;
+  if (std::exchange(holds_changed_, false)) follow_holds();
   auto unburned = std::exchange(unburned_, {});
   lock.unlock();
   finish_unburned(std::move(unburned));
@@ -243,13 +340,69 @@ void Burner::count_burned(Duration step, Duration& left) {
   const Duration counted = std::min(step, left);
   left -= counted;
   account_waiting(-counted);
-  burned_.fetch_add(step.count(), std::memory_order_relaxed);
+  account_.burned.add(step);
 }
 
 void Burner::finish_unburned(std::vector<Unburned> unburned) {
   for (auto& [job, outcome] : unburned) {
     job.done({.outcome = outcome, .requested = job.cpu, .queued = clocks_.wall() - job.submitted});
   }
+}
+
+// --- Holds -----------------------------------------------------------------------------------------------------------
+
+// Begins or ends to tick. The first tick comes after a whole one, since nothing is owed before.
+void Burner::follow_holds() {
+  const Duration wall = clocks_.wall();
+  const bool held = std::exchange(holding_, cores_to_hold(wall) > 0);
+  holds_version_ = holds_->version();
+  if (!holding_) return;
+  if (!held) next_tick_ = wall + HoldControl::kTick;
+  control_.begin(wall, spent_inside_holds());
+}
+
+// This burner's share of all holds: as few burners as can do it, each with a tenth of its core to spare.
+double Burner::cores_to_hold(Duration wall) {
+  constexpr double kCoresABurner = 0.9;
+  if (holds_ == nullptr) return 0;
+  const double cores = holds_->target(Holds::TimePoint(wall)) / 1000;
+  const double most = static_cast<double>(books_.workers());
+  hold_burners_ = static_cast<size_t>(std::clamp(std::ceil(cores / kCoresABurner), 1.0, most));
+  return index_ < hold_burners_ ? cores / static_cast<double>(hold_burners_) : 0;
+}
+
+// What this burner's share need not burn because it was spent anyway: a hold includes the cost of holding, and whatever
+// else no budget pays for.
+Duration Burner::spent_inside_holds() const {
+  return (books_.outside() - books_.sum(&Account::held)) / static_cast<Duration::rep>(hold_burners_);
+}
+
+// A tick. Whoever wants attention gets it after a chunk; what is owed then stays owed.
+void Burner::hold() {
+  const Duration wall = clocks_.wall();
+  const double cores = cores_to_hold(wall);
+  if (cores <= 0 || holds_version_ != holds_->version()) return follow_holds();
+  look();
+  const Duration due = control_.due(wall, cores, spent_inside_holds());
+  Duration held{};
+  Standstill standstill;
+  while (held < due && !attention_.load(std::memory_order_relaxed)) {
+    const Duration step = work(pace_.iterations(std::min(kChunk, due - held)));
+    held += step;
+    account_.held.add(step);
+    if (step > Duration(0)) {
+      standstill.end();
+    } else if (standstill.lasts(clocks_)) {
+      break;
+    }
+  }
+  control_.burned(held);
+  // What waits gets a share even where holds alone would fill the core.
+  constexpr Duration kBetweenTicks = 1ms;
+  const Duration now = clocks_.wall();
+  next_tick_ += HoldControl::kTick;
+  if (next_tick_ <= now) next_tick_ = waiting() > Duration(0) ? now + kBetweenTicks : now;
+  if (held < due) next_tick_ = now;
 }
 
 }  // namespace kiln::burn

@@ -4,7 +4,10 @@
 
 namespace kiln::burn {
 
-Ledger::Duration Ledger::budget(Duration asked) const { return std::max(Duration(0), asked + carry_); }
+Ledger::Duration Ledger::begin(Duration asked, Duration spent) {
+  carry_ -= spent;
+  return std::max(Duration(0), asked + carry_);
+}
 
 void Ledger::settle(Duration asked, Duration burned) {
   constexpr int kRecent = 16;

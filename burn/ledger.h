@@ -1,10 +1,11 @@
-// The errors of single burns do not average out: the last look at the clock always comes late. So each is carried into
-// the next burn, and the sum of what was burned follows the sum of what was asked.
+// The errors of single burns do not average out: the last look at the clock always comes late; and serving a request
+// costs CPU of its own. Both are carried into the next burn, so that the sum of what was spent follows what was asked.
 //
-//   budget = asked + carry        what to burn now
-//   carry += asked - burned       once it is burned
+//   budget = asked - spent on serving since the last burn + carry        what to burn now
+//   carry += asked - spent - burned                                      once it is burned
 //
-// Pure arithmetic; owned by the burner's thread.
+// One running sum and no prediction: whatever a request costs after its burn has begun, such as sending its answer,
+// lands in the next burn. Pure arithmetic; owned by the burner's thread.
 #pragma once
 
 #include <chrono>
@@ -20,10 +21,11 @@ class Ledger {
   static constexpr Duration kBoundMin = std::chrono::microseconds(500);
   static constexpr Duration kBoundMax = std::chrono::milliseconds(19);
 
-  // What a burn of `asked` has to burn; nothing when the carry has paid for it already.
-  [[nodiscard]] Duration budget(Duration asked) const;
+  // Begins a burn of `asked`, after `spent` on serving since the last one began. Returns what it has to burn; nothing
+  // when that is paid for already.
+  [[nodiscard]] Duration begin(Duration asked, Duration spent);
 
-  // A burn of `asked` has burned `burned`. Cancelled burns are not settled: nobody waits for the rest of them.
+  // The burn has burned `burned`. Cancelled burns are not settled: nobody waits for the rest of them.
   void settle(Duration asked, Duration burned);
 
   [[nodiscard]] Duration carry() const { return carry_; }

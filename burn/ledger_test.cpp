@@ -11,17 +11,17 @@ using namespace std::chrono_literals;
 
 TEST(Ledger, AddsWhatWasBurnedTooLittle) {
   Ledger ledger;
-  EXPECT_EQ(ledger.budget(5ms), 5ms);
+  EXPECT_EQ(ledger.begin(5ms, 0us), 5ms);
   ledger.settle(5ms, 4900us);
   EXPECT_EQ(ledger.carry(), 100us);
-  EXPECT_EQ(ledger.budget(5ms), 5100us);
+  EXPECT_EQ(ledger.begin(5ms, 0us), 5100us);
 }
 
 TEST(Ledger, TakesOffWhatWasBurnedTooMuch) {
   Ledger ledger;
   ledger.settle(5ms, 5100us);
-  EXPECT_EQ(ledger.budget(5ms), 4900us);
-  EXPECT_EQ(ledger.budget(20us), 0us) << "a budget is never negative";
+  EXPECT_EQ(ledger.begin(5ms, 0us), 4900us);
+  EXPECT_EQ(ledger.begin(20us, 0us), 0us) << "a budget is never negative";
   ledger.settle(20us, 0us);
   EXPECT_EQ(ledger.carry(), -80us) << "the small burn has paid its share";
 }
@@ -60,7 +60,7 @@ TEST(Ledger, KeepsTheSumWithinOneErrorOfWhatWasAsked) {
   Ledger::Duration burned{};
   for (int i = 0; i < 1000; ++i) {
     const auto late = 1us * (i % 7);
-    const auto now = ledger.budget(1ms) + late;
+    const auto now = ledger.begin(1ms, 0us) + late;
     ledger.settle(1ms, now);
     asked += 1ms;
     burned += now;

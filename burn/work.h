@@ -8,7 +8,10 @@
 
 namespace kiln::burn {
 
-// Runs `iterations` steps of the chain (version 1 of the unit: one step is one multiply, one rotate, one xor).
+// What one step of the chain is, version 1: one multiply, one rotate, one xor. Another step would be another version.
+inline constexpr int kUnitVersion = 1;
+
+// Runs `iterations` steps of the chain.
 void work(uint64_t iterations) noexcept;
 
 // CPU time of the calling thread (CLOCK_THREAD_CPUTIME_ID, clock_gettime(2)): what the scheduler adds to the bill of
@@ -21,6 +24,8 @@ class Pace {
  public:
   // At least one iteration for any positive stretch.
   [[nodiscard]] uint64_t iterations(std::chrono::nanoseconds stretch) const;
+
+  [[nodiscard]] double a_nanosecond() const { return iterations_a_nanosecond_; }
 
   // `iterations` took `cpu`, a look at the clock included; 0 where the clock did not move.
   void learn(uint64_t iterations, std::chrono::nanoseconds cpu);

@@ -1,0 +1,71 @@
+// What serving costs, kernel work included: the CPU clock of a loop's thread, shared over what the loop served.
+//
+// The clock is read between turns, so a reading covers the work of a turn, the sends that it queued, the sleep and the
+// next wake-up. A request whose burn pays for its serving counts one unit in the turn that receives it and one in the
+// turn that answers it; any other request counts both at once. A turn that served nobody leaves its cost to the next
+// one that does, unless it ran for the pod's own sake.
+//
+// Owned by the loop's thread, which passes the clocks in.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "burn/books.h"
+
+namespace kiln::burn {
+
+class ServingMeter {
+ public:
+  using Duration = std::chrono::nanoseconds;
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  // A turn without paying requests need not be told from its neighbours: the clock costs half a microsecond.
+  static constexpr Duration kReadingsEvery = std::chrono::microseconds(100);
+
+  // A request that is answered now, and what became known of its costs before.
+  struct Paying {
+    Duration asked{};     // its budget
+    Duration paid{};      // of it, by the burner for handing over
+    Duration received{};  // its share of the turn that received it
+  };
+
+  explicit ServingMeter(Account& account) : account_(account) {}
+
+  // The thread's CPU clock stands at `cpu`: nothing before that is anybody's.
+  void begin(Duration cpu) { last_ = cpu; }
+
+  void serve(unsigned units = 2) { units_ += units; }
+  // `key` names the request: settle() returns it with the others whose share is known then.
+  void receive(uint64_t key);
+  void answer(const Paying& request);
+  // `cost` of this turn was for the pod itself, and so is the rest of it, if it serves nobody.
+  void work_for_nobody(Duration cost);
+
+  // True when the clock shall be read before this turn: the last one had paying requests, or it is time.
+  [[nodiscard]] bool due(TimePoint now) const { return has_paying_ || now - settled_ >= kReadingsEvery; }
+
+  // Shares the cost since the last reading. The keys received since then, and the share of each; valid until the next
+  // receive().
+  struct Shares {
+    const std::vector<uint64_t>& received;
+    Duration each{};
+  };
+  Shares settle(TimePoint now, Duration cpu);
+
+ private:
+  Account& account_;
+  TimePoint settled_{};
+  Duration last_{};
+  Duration pending_{};   // of turns that served nobody
+  Duration excluded_{};  // for the pod itself
+  uint64_t units_ = 0;
+  bool has_paying_ = false;
+  bool for_nobody_ = false;  // true when this turn worked for the pod itself
+  std::vector<uint64_t> received_, told_;
+  std::vector<Paying> answered_;
+};
+
+}  // namespace kiln::burn
