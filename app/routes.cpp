@@ -175,6 +175,9 @@ void Worker::get_root(const http::Request& request, http::Reply& reply) {
 
 void Worker::get_info(const http::Request& request, http::Reply& reply) {
   const bool fresh = !request.head.query.empty() && flag(request.head.query, "fresh");
+  // Its figures are of this second, and of the last sample.
+  const InfoOf of{second_, pod_.usage.samples()};
+  if (std::exchange(info_of_, of) != of) info_.refresh(loop_.now());
   answer(reply, {.content_type = kJson, .body = info_.at(unix_milliseconds_), .close = fresh});
 }
 

@@ -130,7 +130,6 @@ void Worker::turn_began(core::TimePoint now) {
   last_clock_.reset();
   const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch() + wall_offset_);
   unix_milliseconds_ = wall.count();
-  if (unix_milliseconds_ / 1000 != second_ || pod_.usage.samples() != sample_) refresh_second();
 }
 
 void Worker::settle(core::TimePoint now) {
@@ -141,6 +140,11 @@ void Worker::settle(core::TimePoint now) {
   }
 }
 
+// Before anything is answered; a turn that answers nobody costs nothing.
+void Worker::freshen() {
+  if (unix_milliseconds_ / 1000 != second_) refresh_second();
+}
+
 void Worker::refresh_second() {
   wall_offset_ = std::chrono::duration_cast<core::Duration>(std::chrono::system_clock::now().time_since_epoch()) -
                  loop_.now().time_since_epoch();
@@ -149,8 +153,6 @@ void Worker::refresh_second() {
   unix_milliseconds_ = wall.count();
   second_ = unix_milliseconds_ / 1000;
   context_.common_fields = "Server: kiln\r\nDate: " + http::imf_fixdate(second_) + "\r\n" + identity_fields_;
-  sample_ = pod_.usage.samples();
-  info_.refresh(loop_.now());
 }
 
 // --- Connections -----------------------------------------------------------------------------------------------------
@@ -168,6 +170,7 @@ void Worker::opened(core::Connection& connection) {
 }
 
 size_t Worker::receive(core::Connection& connection, std::string_view input) {
+  freshen();
   Session& s = session(connection);
   current_ = &s;
   const size_t taken = s.exchange.receive(input, connection.output());
@@ -218,6 +221,7 @@ void Worker::set_deadline(core::Connection& connection, Session& s, Awaiting awa
 }
 
 void Worker::expired(core::Connection& connection) {
+  freshen();
   Session& s = session(connection);
   switch (s.awaiting) {
     case Awaiting::Nothing: return;
@@ -266,6 +270,7 @@ bool Worker::begin_burn(Session& s, const burn::Amount& amount) {
 void Worker::finish_burn(core::ConnectionId id, const burn::BurnResult& result) {
   core::Connection* connection = loop_.find(id);
   if (connection == nullptr) return;
+  freshen();
   Session& s = session(*connection);
   s.burn.reset();
   http::Reply reply(s.exchange, connection->output());

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "app/metrics.h"
@@ -72,6 +73,9 @@ class Worker final : public core::Protocol, public http::Handler {
   };
   static const std::vector<RouteEntry>& table();
 
+  // The second and the sample that the info body shows.
+  using InfoOf = std::pair<int64_t, uint64_t>;
+
   // What the deadline in force is for.
   enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody };
 
@@ -101,6 +105,7 @@ class Worker final : public core::Protocol, public http::Handler {
   void problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
                std::string_view fields = {});
   void log_access(const Session& session, const http::Response& response, core::Duration took);
+  void freshen();
   void refresh_second();
   // Leaves the request being handled with the burner. False when the queue is full.
   bool begin_burn(Session& session, const burn::Amount& amount);
@@ -132,6 +137,7 @@ class Worker final : public core::Protocol, public http::Handler {
   RequestCounters counters_;
   base::Counter in_flight_;
   InfoBody info_;
+  InfoOf info_of_{-1, 0};
   std::minstd_rand random_;
   std::deque<std::optional<Session>> sessions_;  // by slot; grows, never moves one
   Session* current_ = nullptr;                   // whose input is being taken
@@ -139,8 +145,7 @@ class Worker final : public core::Protocol, public http::Handler {
   std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
   size_t load_body_bytes_;
   core::Duration wall_offset_{};   // wall clock - steady clock, looked at once a second
-  int64_t second_ = -1;            // of the wall clock, that Date and the info body are of
-  uint64_t sample_ = 0;            // of the pod's usage, that the info body shows
+  int64_t second_ = -1;            // of the wall clock, that Date is of
   int64_t unix_milliseconds_ = 0;  // of this turn
   bool closing_ = false;           // true from announce_close() on
   burn::ServingMeter meter_;
