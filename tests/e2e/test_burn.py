@@ -39,16 +39,40 @@ class Amount(SharedServerTest):
         return spent, [answer.json() for answer in answers]
 
     def test_the_process_spends_what_was_asked(self):
-        # Of one in flight, and of many. What serving costs comes on top as long as it is not known.
+        # Of one in flight, and of many, the cost of serving them included.
         for clients, requests, amount in ((1, 50, 10), (4, 50, 5), (50, 2, 10)):
             with self.subTest(clients=clients, amount=amount):
                 asked = clients * requests * amount / 1000
                 spent, answers = self.burn(clients, requests, amount)
                 self.assertGreater(spent, asked * 0.95 - 0.02)
                 if not kiln.SANITIZED:
-                    self.assertLess(spent, asked * 1.15 + 0.15)
-                burned = sum(answer["burned_ms"] + (answer["overhead_ms"] or 0) for answer in answers) / 1000
+                    self.assertLess(spent, asked * 1.02 + 0.02)
+                burned = sum(answer["burned_ms"] + answer["overhead_ms"] for answer in answers) / 1000
                 self.assertAlmostEqual(burned, asked, delta=asked * 0.05 + 0.005)
+
+    def test_overhead_can_come_on_top(self):
+        for _ in range(5):
+            answer = self.fetch("/load?ms=5&overhead=extra").json()
+            self.assertEqual(answer["overhead_ms"], 0)
+            self.assertAlmostEqual(answer["burned_ms"], 5, delta=0.3)
+            self.assertGreater(self.fetch("/load?ms=5&overhead=included").json()["overhead_ms"], 0)
+
+    def test_units_are_work(self):
+        few, many = (statistics.median(self.fetch(f"/load?units={units}").json()["burned_ms"] for _ in range(9))
+                     for units in (500_000, 5_000_000))
+        self.assertAlmostEqual(many / few, 10, delta=3)
+        answer = self.fetch("/load?units=1000").json()
+        self.assertEqual((answer["units"], answer["unit_version"]), (1000, 1))
+        self.assertEqual(answer["requested_ms"], answer["burned_ms"])
+        self.assertEqual(answer["carried_ms"], 0)
+
+    def test_units_are_bounded_by_the_time_they_take(self):
+        a_second = self.server.metrics().one("kiln_burn_units_per_second")
+        self.assert_problem(self.fetch(f"/load?units={int(a_second * 3)}"), 400, "1000 ms")
+        for bad in ("0", "-1", "1.5", "x", "", "99999999999999999999999"):
+            self.assert_problem(self.fetch(f"/load?units={bad}"), 400, "units")
+        self.assert_problem(self.fetch("/load?units=5&ms=5"), 400, "exclude")
+        self.assert_problem(self.fetch("/load?overhead=none"), 400, "extra")
 
     def test_one_burn_is_exact(self):
         for amount in (1, 20, 200):
@@ -66,13 +90,16 @@ class Amount(SharedServerTest):
     def test_metrics_and_info_add_up(self):
         def figures():
             metrics = self.server.metrics()
-            return [metrics.one("kiln_burn_cpu_seconds_total", kind=kind) for kind in ("asked", "burned")]
+            return [metrics.one("kiln_burn_cpu_seconds_total", kind="asked"),
+                    metrics.one("kiln_burn_cpu_seconds_total", kind="burned"),
+                    metrics.one("kiln_request_overhead_cpu_seconds_total", paid="budget")]
 
         before = figures()
         self.burn(2, 20, 10)
-        asked, burned = (after - was for after, was in zip(figures(), before))
+        asked, burned, overhead = (after - was for after, was in zip(figures(), before))
         self.assertAlmostEqual(asked, 0.4, places=6)
-        self.assertAlmostEqual(burned, 0.4, delta=0.03)
+        self.assertGreater(overhead, 0)
+        self.assertAlmostEqual(burned + overhead, 0.4, delta=0.002 * SLOW)
         total = figures()[1]
         eventually(lambda: abs(self.server.info()["cpu"]["burned_seconds"] - total) < 0.01, "/api/info says the same")
 
