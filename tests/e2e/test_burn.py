@@ -74,11 +74,13 @@ class Amount(SharedServerTest):
         self.assert_problem(self.fetch("/load?units=5&ms=5"), 400, "exclude")
         self.assert_problem(self.fetch("/load?overhead=none"), 400, "extra")
 
-    def test_one_burn_is_exact(self):
-        for amount in (1, 20, 200):
-            answer = self.fetch(f"/load?ms={amount}").json()
-            self.assertAlmostEqual(answer["burned_ms"], amount, delta=1 + 0.05 * amount)
-            self.assertGreater(answer["wall_ms"], amount * 0.9 - 1)
+    def test_burns_are_exact(self):
+        # Most of them: an interruption of one is taken off the next.
+        for amount in (1, 20, 100):
+            answers = [self.fetch(f"/load?ms={amount}").json() for _ in range(7)]
+            spent = statistics.median(answer["burned_ms"] + answer["overhead_ms"] for answer in answers)
+            self.assertAlmostEqual(spent, amount, delta=0.5 + 0.05 * amount)
+            self.assertGreater(min(answer["wall_ms"] for answer in answers), 0)
 
     def test_nothing_is_burned_for_nothing(self):
         before = self.server.metrics().one("kiln_burn_cpu_seconds_total", kind="burned")
