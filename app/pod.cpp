@@ -21,6 +21,8 @@ double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+double seconds(burn::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
 std::string render_version() {
   const BuildFacts& facts = build_facts();
   return fmt::format(R"({{"version":"{}","commit":"{}","compiler":"{}","liburing":"{}"}})", facts.version, facts.commit,
@@ -65,6 +67,7 @@ struct InfoFigures {
   UsageSnapshot usage = {};
   std::optional<double> limit_millicores;
   double burned_seconds = 0;
+  std::optional<burn::Exactness::Figures> exactness = {};
 };
 
 // No figure of a real process is wider than these.
@@ -72,6 +75,8 @@ InfoFigures widest() {
   constexpr double kWide = 9'999'999'999.999;
   constexpr uint64_t kMany = 999'999'999'999'999;
   InfoFigures figures{.uptime = kWide, .requests = kMany, .limit_millicores = kWide, .burned_seconds = kWide};
+  figures.exactness = {
+      .asked = std::chrono::hours(99'999), .billed = std::chrono::hours(99'999), .error_percent = -kWide};
   figures.usage.used_millicores = figures.usage.used_millicores_15s = kWide;
   figures.usage.throttled_periods = kMany;
   figures.usage.throttled_seconds = kWide;
@@ -129,6 +134,11 @@ std::string render_info(const Pod& pod, const InfoFigures& figures, size_t& time
   number("throttled_periods", usage.throttled_periods);
   number("throttled_seconds", usage.throttled_seconds);
   number("burned_seconds", std::optional(figures.burned_seconds));
+  const auto& exact = figures.exactness;
+  out += "},\"burn\":{";
+  number("asked_seconds_60s", exact ? std::optional(seconds(exact->asked)) : std::nullopt);
+  number("billed_seconds_60s", exact ? std::optional(seconds(exact->billed)) : std::nullopt);
+  number("error_percent_60s", exact ? exact->error_percent : std::nullopt);
   out += "},\"memory\":{";
   number("rss_bytes", std::optional(usage.rss_bytes));
   number("limit_bytes", usage.memory_limit_bytes);
@@ -147,6 +157,31 @@ Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t
       books(worker_count),
       hello(fmt::format("Hello from {} on {}\n", identity.pod_name, identity.node_name)),
       version_json(render_version()) {}
+
+void Pod::sample(core::TimePoint now) {
+  usage.sample(now);
+  const UsageSnapshot used = usage.snapshot();
+  const std::chrono::duration<double> bill(used.cgroup_cpu_seconds.value_or(used.process_cpu_seconds));
+  const auto billed = std::chrono::duration_cast<burn::Duration>(bill);
+  const burn::Duration outside = books.outside();
+  holds.observe(outside, now);
+  const burn::Duration booked = books.sum(&burn::Account::loop) + books.sum(&burn::Account::burner);
+  const std::lock_guard lock(mutex_);
+  // What starting up cost is in no book.
+  if (!billed_before_ && life != Life::Starting) billed_before_ = billed - booked;
+  if (billed_before_) residual_seconds_ = std::chrono::duration<double>(billed - *billed_before_ - booked).count();
+  exactness_.observe(now, {.billed = billed, .outside = outside, .asked = books.sum(&burn::Account::asked)});
+}
+
+std::optional<burn::Exactness::Figures> Pod::exactness() const {
+  const std::lock_guard lock(mutex_);
+  return exactness_.figures();
+}
+
+std::optional<double> Pod::residual_seconds() const {
+  const std::lock_guard lock(mutex_);
+  return residual_seconds_;
+}
 
 uint64_t Pod::requests_total() const {
   uint64_t total = 0;
@@ -198,7 +233,8 @@ void InfoBody::refresh(core::TimePoint now) {
                             .requests = pod_.requests_total(),
                             .usage = pod_.usage.snapshot(),
                             .limit_millicores = pod_.limit_millicores(),
-                            .burned_seconds = pod_.burned_seconds()};
+                            .burned_seconds = pod_.burned_seconds(),
+                            .exactness = pod_.exactness()};
   body_ = render_info(pod_, figures, timestamp_at_);
   // One byte for the line's end, so that a terminal's prompt starts on its own line.
   body_.resize(length_, ' ');

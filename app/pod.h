@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "app/usage.h"
 #include "burn/books.h"
 #include "burn/burner.h"
+#include "burn/exactness.h"
 #include "burn/holds.h"
 #include "core/loop.h"
 
@@ -53,9 +56,22 @@ struct Pod {
   const std::string hello;  // "Hello from POD on NODE"
   const std::string version_json;
 
+  // Once a second, by one thread at a time: usage, and what follows from it.
+  void sample(core::TimePoint now);
+
   [[nodiscard]] uint64_t requests_total() const;
   [[nodiscard]] std::optional<double> limit_millicores() const;  // given, or the quota of the group
   [[nodiscard]] double burned_seconds() const;
+  // Of the last minute; nothing at first.
+  [[nodiscard]] std::optional<burn::Exactness::Figures> exactness() const;
+  // What was billed since the pod is ready and is in no book, in seconds.
+  [[nodiscard]] std::optional<double> residual_seconds() const;
+
+ private:
+  mutable std::mutex mutex_;
+  burn::Exactness exactness_;
+  std::optional<burn::Duration> billed_before_;  // what residual_seconds() counts from
+  std::optional<double> residual_seconds_;
 };
 
 // The page with the answering pod in it (web/index.html's placeholders filled in, HTML-escaped).

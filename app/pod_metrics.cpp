@@ -152,6 +152,8 @@ void cpu(const Pod& pod, const UsageSnapshot& usage, MetricsText& out) {
   known("kiln_cgroup_throttled_periods_total", Type::Counter, "Periods in which the group was throttled.",
         scaled(usage.throttled_periods, 1));
   known("kiln_cgroup_throttled_seconds_total", Type::Counter, "Time the group was throttled.", usage.throttled_seconds);
+  known("kiln_cpu_residual_seconds", Type::Gauge,
+        "CPU time billed since this pod is ready that was neither a loop's nor a burner's.", pod.residual_seconds());
   known("kiln_cpu_request_cores", Type::Gauge, "CPU request.", scaled(pod.identity.request_millicores, 1e-3));
   known("kiln_cpu_limit_cores", Type::Gauge, "CPU limit.", scaled(pod.limit_millicores(), 1e-3));
   known("process_cpu_seconds_total", Type::Counter, "CPU time of this process.", usage.process_cpu_seconds);

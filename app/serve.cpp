@@ -266,7 +266,7 @@ int serve(const ServeSettings& settings) {
   Identity identity = Identity::find(::getenv, port);
   if (!identity.warnings.empty()) log::warning("not usable, ignored: " + identity.warnings);
   Pod pod(settings, std::move(identity), std::move(cgroup), count.count);
-  pod.usage.sample(std::chrono::steady_clock::now());
+  pod.sample(std::chrono::steady_clock::now());
   const uint32_t connections_each = std::max(connections_max(settings.connections_max) / count.count, 1U);
 
   std::latch all_done(count.count + 1);  // and this thread, which posts to the workers until the end

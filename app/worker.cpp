@@ -117,7 +117,7 @@ WorkerView Worker::view() const {
 void Worker::sample_usage() {
   loop_.schedule(loop_.now() + 1s, [this] {
     const core::Duration before = burn::thread_cpu_time();
-    pod_.usage.sample(loop_.now());
+    pod_.sample(loop_.now());
     meter_.work_for_nobody(burn::thread_cpu_time() - before);
     sample_usage();
   });

@@ -105,6 +105,19 @@ class Amount(SharedServerTest):
         total = figures()[1]
         eventually(lambda: abs(self.server.info()["cpu"]["burned_seconds"] - total) < 0.01, "/api/info says the same")
 
+    def test_info_says_how_exact_the_burns_were(self):
+        # The bill may be a group's in which others run, so it is not judged here.
+        def of_the_last_minute():
+            self.fetch("/load?ms=200")
+            burn = self.server.info()["burn"]
+            return burn["error_percent_60s"] is not None and burn
+
+        burn = eventually(of_the_last_minute, "a second of burns", within=20)
+        self.assertGreaterEqual(burn["asked_seconds_60s"], 1)
+        self.assertAlmostEqual((burn["billed_seconds_60s"] / burn["asked_seconds_60s"] - 1) * 100,
+                               burn["error_percent_60s"], delta=0.2)
+        self.assertIsNotNone(self.server.metrics().one("kiln_cpu_residual_seconds"))
+
     def test_used_millicores_show_the_burn(self):
         def busy():
             self.fetch("/load?ms=500")

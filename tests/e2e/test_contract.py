@@ -118,6 +118,7 @@ class Info(ContractTest):
         self.assertEqual(info["cpu"]["limit_millicores"], 500)
         used = info["cpu"]["used_millicores"]
         self.assertAlmostEqual(info["cpu"]["utilization_percent"], used, delta=0.01 + used / 1000)  # of 100m
+        self.assertEqual(set(info["burn"]), {"asked_seconds_60s", "billed_seconds_60s", "error_percent_60s"})
         self.assertEqual(set(info["memory"]), {"rss_bytes", "limit_bytes"})
         self.assertIs(type(info["memory"]["rss_bytes"]), int)
         if not kiln.SANITIZED:
