@@ -199,7 +199,8 @@ class Load(ContractTest):
         for key in ("requested_ms", "burned_ms", "overhead_ms", "carried_ms", "queue_ms", "wall_ms"):
             self.assertIsInstance(load[key], (int, float), key)
         self.assertAlmostEqual(load["requested_ms"], requested, places=3)
-        self.assertAlmostEqual(load["requested_ms"], load["burned_ms"] + load["overhead_ms"] + load["carried_ms"], delta=0.0015)
+        parts = load["burned_ms"] + load["overhead_ms"] + load["carried_ms"]
+        self.assertAlmostEqual(load["requested_ms"], parts, delta=0.0015)
         for key in ("burned_ms", "queue_ms", "wall_ms"):
             self.assertGreaterEqual(load[key], 0)
         self.assertGreaterEqual(load["wall_ms"] + 0.1, load["burned_ms"])
