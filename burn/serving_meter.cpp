@@ -22,6 +22,19 @@ void ServingMeter::work_for_nobody(Duration cost) {
   excluded_ += cost;
 }
 
+void ServingMeter::collect(const Paying& request, Duration cost) {
+  const Duration left = std::max(Duration(0), request.asked - request.paid);
+  const Duration own = std::min(left, cost);
+  Duration old{};
+  if (request.asked <= kAboutTheSame * uncovered_of_) old = std::min(left - own, uncovered_);
+  account_.paid_by_loop.add(own + old);
+  uncovered_ -= old;
+  if (own < cost) {
+    uncovered_ = std::min(uncovered_ + cost - own, kUncoveredMax);
+    uncovered_of_ = request.asked;
+  }
+}
+
 ServingMeter::Shares ServingMeter::settle(TimePoint now, Duration cpu) {
   const Duration total = cpu - last_;
   last_ = cpu;
@@ -34,11 +47,7 @@ ServingMeter::Shares ServingMeter::settle(TimePoint now, Duration cpu) {
   Duration each{};
   if (units_ > 0) {
     each = pending_ / static_cast<Duration::rep>(units_);
-    for (const Paying& request : answered_) {
-      // What its own budget cannot cover is never collected from other requests.
-      const Duration left = std::max(Duration(0), request.asked - request.paid);
-      account_.paid_by_loop.add(std::min(left, request.received + each));
-    }
+    for (const Paying& request : answered_) collect(request, request.received + each);
     answered_.clear();
     told_.swap(received_);
     pending_ = {};

@@ -25,6 +25,11 @@ class ServingMeter {
   // A turn without paying requests need not be told from its neighbours: the clock costs half a microsecond.
   static constexpr Duration kReadingsEvery = std::chrono::microseconds(100);
 
+  // What a budget could not cover is collected from later requests of about the same size: a turn that was interrupted
+  // is made up for, and many requests below the cost of serving take nothing from a large one.
+  static constexpr Duration kUncoveredMax = std::chrono::microseconds(500);
+  static constexpr int kAboutTheSame = 2;  // times its size
+
   // A request that is answered now, and what became known of its costs before.
   struct Paying {
     Duration asked{};     // its budget
@@ -56,11 +61,15 @@ class ServingMeter {
   Shares settle(TimePoint now, Duration cpu);
 
  private:
+  void collect(const Paying& request, Duration cost);
+
   Account& account_;
   TimePoint settled_{};
   Duration last_{};
   Duration pending_{};   // of turns that served nobody
   Duration excluded_{};  // for the pod itself
+  Duration uncovered_{};
+  Duration uncovered_of_{};  // the budget of the request that it is left from
   uint64_t units_ = 0;
   bool has_paying_ = false;
   bool for_nobody_ = false;  // true when this turn worked for the pod itself

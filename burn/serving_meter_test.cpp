@@ -46,6 +46,33 @@ TEST_F(ServingMeterTest, CollectsNoMoreThanTheBudgetOfTheRequestItself) {
   EXPECT_EQ(account.paid_by_loop.get(), 5us);
 }
 
+TEST_F(ServingMeterTest, MakesUpForAnInterruptedTurnFromRequestsOfItsSize) {
+  meter.answer({.asked = 100us});
+  settle(250us);  // 150 too much
+  for (int i = 0; i < 5; ++i) {
+    meter.answer({.asked = 200us});
+    settle(160us);
+  }
+  EXPECT_EQ(account.paid_by_loop.get(), 100us + 5 * 160us + 150us);
+}
+
+TEST_F(ServingMeterTest, TakesNothingFromALargeRequestForManySmallOnes) {
+  for (int i = 0; i < 1000; ++i) {
+    meter.answer({.asked = 20us});
+    settle(50us);
+  }
+  EXPECT_EQ(account.paid_by_loop.get(), 20ms);
+  meter.answer({.asked = 5ms});
+  settle(50us);
+  EXPECT_EQ(account.paid_by_loop.get(), 20ms + 50us);
+  // And little from those that are hardly larger.
+  for (int i = 0; i < 100; ++i) {
+    meter.answer({.asked = 40us});
+    settle(10us);
+  }
+  EXPECT_EQ(account.paid_by_loop.get(), 20ms + 50us + 1ms + 500us);
+}
+
 TEST_F(ServingMeterTest, LeavesTheCostOfATurnForNobodyToTheNext) {
   settle(30us);
   settle(10us);
