@@ -26,7 +26,9 @@ std::string version_text() {
 void add_serve_flags(CLI::App& command, std::vector<app::Setting>& settings, bool& print_config) {
   for (app::Setting& setting : settings) {
     const std::string preset = setting.default_text.empty() ? "" : " [" + setting.default_text + "]";
-    command.add_option(setting.flag, setting.given, setting.help + preset)->type_name(setting.value_name);
+    CLI::Option* option = command.add_option(setting.flag, setting.given, setting.help + preset);
+    option->type_name(setting.value_name);
+    if (setting.times == app::Times::Many) option->join(' ');
   }
   command.add_flag("--print-config", print_config, "print every setting and where it came from, and exit");
   command.footer("Every flag has an environment variable: --drain-delay is KILN_DRAIN_DELAY. Flags win.");

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "app/worker.h"
 #include "base/quantity.h"
 #include "http/limits.h"
 
@@ -104,6 +105,30 @@ base::Result<void> apply_address(const std::string& text, ServeSettings& setting
   return {};
 }
 
+// The paths of all routes, each once.
+std::vector<std::string> served_paths() {
+  std::vector<std::string> paths;
+  for (const std::string& route : Worker::routes()) {
+    std::string path = route.substr(route.find(' ') + 1);  // behind the method
+    if (std::ranges::find(paths, path) == paths.end()) paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+base::Result<void> apply_costs(const std::string& text, ServeSettings& settings) {
+  auto costs = parse_costs(text, served_paths());
+  if (!costs) return std::unexpected(std::move(costs.error()));
+  settings.costs = std::move(*costs);
+  return {};
+}
+
+// One line, whatever a value holds.
+std::string one_line(std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return text;
+}
+
 bool is_service_link(std::string_view variable, std::string_view value) {
   return value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://") ||
          variable.starts_with("KILN_SERVICE_") || variable.starts_with("KILN_PORT_");
@@ -146,6 +171,12 @@ std::vector<Setting> serve_settings() {
       {"--load-max", "TIME", "1s", "largest burn of one /load request", duration(&S::load_max, 0ms, 1h)},
       {"--burn-queue", "TIME", "2s", "CPU time that may wait to be burned, past which /load answers 503",
        duration(&S::burn_queue, 0ms, 24h)},
+      {"--cost", "ROUTE=TIME", "",
+       "CPU time that each request of a route costs, or lognormal(MEAN,SIGMA); may be repeated, or hold several pairs "
+       "separated by blanks",
+       apply_costs, Times::Many},
+      {"--cost-seed", "N", "1", "where the draws of log-normal costs begin; the same seed draws the same costs",
+       integer(&S::cost_seed, 0, std::numeric_limits<uint64_t>::max())},
       {"--max-body", "SIZE", "1MiB", "largest request body", size(&S::body_max, 0, 64 * kKiB * kKiB)},
       {"--max-head", "SIZE", "16KiB", "largest request head", size(&S::head_max, 512, 60 * kKiB)},
       {"--max-request-line", "SIZE", "8KiB", "longest request line", size(&S::request_line_max, 64, 60 * kKiB)},
@@ -172,11 +203,7 @@ base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Enviro
     }
     if (const auto applied = setting.apply(setting.text, resolved); !applied) {
       const std::string& name = setting.source == "environment" ? variable : setting.flag;
-      // One line, whatever the value holds.
-      std::string line = fmt::format("{}: {}", name, applied.error().what);
-      std::ranges::replace_if(
-          line, [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
-      return base::error(std::move(line));
+      return base::error(one_line(fmt::format("{}: {}", name, applied.error().what)));
     }
   }
   return resolved;
@@ -185,7 +212,7 @@ base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Enviro
 std::string print_config(const std::vector<Setting>& settings) {
   std::string out;
   for (const Setting& setting : settings) {
-    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, setting.text.empty() ? "-" : setting.text,
+    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, setting.text.empty() ? "-" : one_line(setting.text),
                        setting.source == "environment" ? setting.source + " " + setting.variable() : setting.source);
   }
   return out;

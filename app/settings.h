@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "app/cost.h"
 #include "base/result.h"
 #include "core/engine.h"
 
@@ -33,8 +34,13 @@ struct ServeSettings {
   uint64_t head_max = 0;
   uint64_t request_line_max = 0;
   uint64_t fields_max = 0;
-  double access_log = 0;  // share of requests, 0 to 1
+  std::vector<RouteCost> costs;  // at most one a route
+  uint64_t cost_seed = 0;        // each worker draws with this and its index
+  double access_log = 0;         // share of requests, 0 to 1
 };
+
+// How often a flag may be given. Of Many the texts are joined by a blank, as they stand in the variable.
+enum class Times : uint8_t { Once, Many };
 
 // One row: its flag "--drain-delay" is KILN_DRAIN_DELAY in the environment.
 struct Setting {
@@ -43,6 +49,7 @@ struct Setting {
   std::string default_text;  // as a user would write it; empty: unset
   std::string help;
   std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;
+  Times times = Times::Once;
   std::string text = {};                  // in force, after resolve()
   std::string source = {};                // "flag", "environment" or "default"
   std::optional<std::string> given = {};  // on the command line

@@ -54,6 +54,22 @@ TEST(Settings, FlagWinsOverEnvironmentOverDefault) {
   EXPECT_NE(shown.find("--port                    8080         default\n"), std::string::npos) << shown;
 }
 
+TEST(Settings, CostsAreOfRoutesThatAreServed) {
+  auto settings = serve_settings();
+  const auto resolved = resolve(settings, with({{"KILN_COST", "/=2ms\n/api/info=lognormal(5ms,0.8)\n"}}));
+  ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+  ASSERT_EQ(resolved->costs.size(), 2U);
+  EXPECT_EQ(resolved->costs[1].route, "/api/info");
+  EXPECT_EQ(resolved->cost_seed, 1U);
+  const std::string shown = print_config(settings);
+  EXPECT_NE(shown.find("/=2ms /api/info=lognormal(5ms,0.8)  environment KILN_COST\n"), std::string::npos) << shown;
+
+  const auto refused = resolve(settings, with({{"KILN_COST", "/nowhere=2ms"}}));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().what.find("KILN_COST: '/nowhere=2ms': no such route; there are /, /api/info, "), 0U)
+      << refused.error().what;
+}
+
 TEST(Settings, IgnoresKubernetesServiceLinks) {
   auto settings = serve_settings();
   const auto resolved = resolve(settings, with({{"KILN_PORT", "tcp://10.0.0.1:80"}}));
@@ -67,12 +83,16 @@ TEST(Settings, TakesWhatItsRangeAllowsAndNothingBeyond) {
     const char* good;
     const char* bad;
   } rows[] = {
-      {"--port", "65535", "65536"},      {"--port", "0", "-1"},           {"--port", "80", "80x"},
-      {"--admin-port", "none", ""},      {"--workers", "auto", "0"},      {"--workers", "256", "257"},
-      {"--engine", "io_uring", "uring"}, {"--max-connections", "1", "0"}, {"--drain-delay", "0s", "5"},
-      {"--drain-delay", "250us", "-1s"}, {"--load-max", "1h", "61m"},     {"--keepalive-max-age", "100ms", "99ms"},
-      {"--max-body", "64MiB", "65MiB"},  {"--max-head", "512", "511"},    {"--max-fields", "128", "129"},
-      {"--access-log", "0.01", "1.01"},  {"--access-log", "1", "nan"},    {"--burn-queue", "2s", "1e309s"},
+      {"--port", "65535", "65536"},      {"--port", "0", "-1"},
+      {"--port", "80", "80x"},           {"--admin-port", "none", ""},
+      {"--workers", "auto", "0"},        {"--workers", "256", "257"},
+      {"--engine", "io_uring", "uring"}, {"--max-connections", "1", "0"},
+      {"--drain-delay", "0s", "5"},      {"--drain-delay", "250us", "-1s"},
+      {"--load-max", "1h", "61m"},       {"--keepalive-max-age", "100ms", "99ms"},
+      {"--max-body", "64MiB", "65MiB"},  {"--max-head", "512", "511"},
+      {"--max-fields", "128", "129"},    {"--cost", "/=1m", "/=2"},
+      {"--cost-seed", "0", "-1"},        {"--access-log", "0.01", "1.01"},
+      {"--access-log", "1", "nan"},      {"--burn-queue", "2s", "1e309s"},
   };
   for (const auto& row : rows) {
     auto settings = serve_settings();

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import socket
 import time
 import unittest
@@ -13,7 +14,8 @@ from kiln import KilnTest, run
 
 FLAGS = ["--port", "--admin-port", "--address", "--engine", "--workers", "--max-connections", "--keepalive-max-age",
          "--keepalive-max-requests", "--idle-timeout", "--header-timeout", "--drain-delay", "--drain-timeout",
-         "--load-max", "--burn-queue", "--max-body", "--max-head", "--max-request-line", "--max-fields", "--access-log"]
+         "--load-max", "--burn-queue", "--cost", "--cost-seed", "--max-body", "--max-head", "--max-request-line",
+         "--max-fields", "--access-log"]
 
 DENIED = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
@@ -74,7 +76,9 @@ class Mistakes(KilnTest):
         ("--drain-delay", "-5s", ""), ("--drain-timeout", "1d", ""), ("--load-max", "1e309s", ""),
         ("--burn-queue", "2 s", ""), ("--max-body", "1MB", "KiB"), ("--max-body", "65MiB", "64MiB"),
         ("--max-head", "511", "512"), ("--max-request-line", "99999999999999999999", ""), ("--max-fields", "0", "128"),
-        ("--access-log", "1.01", "1"), ("--access-log", "nan", "1"),
+        ("--access-log", "1.01", "1"), ("--access-log", "nan", "1"), ("--cost", "/=5", "TIME"),
+        ("--cost", "/=normal(5ms,1)", "lognormal"), ("--cost", "/=61s", "1m"), ("--cost", "/nowhere=5ms", "/api/info"),
+        ("--cost", "/load=5ms", "/load"), ("--cost-seed", "-1", "digits"),
     ]
 
     def test_bad_value_of_a_flag(self):
@@ -132,13 +136,22 @@ class PrintConfig(KilnTest):
     def test_every_flag_has_its_variable(self):
         values = {"--port": "1", "--admin-port": "2", "--address": "::1", "--engine": "epoll", "--workers": "3",
                   "--max-connections": "4", "--keepalive-max-requests": "5", "--max-fields": "6",
-                  "--access-log": "0.25", "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB"}
+                  "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10",
+                  "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB"}
         values = {flag: values.get(flag, "11s") for flag in FLAGS}
         by_variable = self.config("--print-config", env={variable_of(flag): value for flag, value in values.items()})
         by_flag = self.config("--print-config", *(f"{flag}={value}" for flag, value in values.items()))
         for flag, value in values.items():
             self.assertEqual(by_variable[flag], (value, f"environment {variable_of(flag)}"))
             self.assertEqual(by_flag[flag], (value, "flag"))
+
+    def test_repeated_costs_join(self):
+        flags = ["--cost", "/=2ms", "--cost=/api/info=lognormal(5ms,0.8)", "--cost", "/echo=1ms /livez=0"]
+        joined = "/=2ms /api/info=lognormal(5ms,0.8) /echo=1ms /livez=0"
+        for env in ({}, {"KILN_COST": "/version=1ms"}):
+            ended = run("--print-config", *flags, env=env)
+            self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+            self.assertRegex(ended.stdout, rf"(?m)^--cost +{re.escape(joined)} +flag$")
 
     def test_empty_variable_is_unset(self):
         self.assertEqual(self.config("--print-config", env={"KILN_PORT": ""})["--port"], ("8080", "default"))
