@@ -70,6 +70,7 @@ std::vector<std::string> Worker::routes() {
 Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
                uint32_t connections_max)
     : pod_(pod),
+      cost_random_(pod.settings.cost_seed + index),
       counters_(table().size() + 2),  // at least: a path may have several methods
       info_(pod),
       random_(std::random_device{}()),
@@ -94,6 +95,10 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
   }
   labels_.push_back(kUnmatched);
   labels_.push_back(kInvalid);
+  costs_.resize(labels_.size());
+  for (const RouteCost& cost : pod.settings.costs) {
+    costs_[static_cast<size_t>(std::ranges::find(labels_, cost.route) - labels_.begin())] = cost.cost;
+  }
 }
 
 // The burner's thread posts to the loop: it ends first.
@@ -267,6 +272,17 @@ bool Worker::begin_burn(Session& s, const burn::Amount& amount) {
   return s.burn.has_value();
 }
 
+bool Worker::hold_back(Session& s, http::Reply& reply, const http::Response& response) {
+  if (response.status >= 400 || std::exchange(s.priced, true)) return false;
+  const core::Duration cost = costs_[s.label]->draw(cost_random_);
+  if (begin_burn(s, {.cpu = cost, .serving = burn::Serving::Included})) {
+    s.held = std::make_unique<HeldAnswer>(response);
+  } else {
+    refuse_burn(reply);
+  }
+  return true;
+}
+
 void Worker::finish_burn(core::ConnectionId id, const burn::BurnResult& result) {
   core::Connection* connection = loop_.find(id);
   if (connection == nullptr) return;
@@ -277,15 +293,21 @@ void Worker::finish_burn(core::ConnectionId id, const burn::BurnResult& result) 
   switch (result.outcome) {
     case burn::Outcome::Done:
       if (s.pays) meter_.answer({.asked = result.requested, .paid = result.paid, .received = s.received_share});
-      answer_load(s, reply, result);
+      if (const std::unique_ptr<HeldAnswer> held = std::move(s.held)) {
+        answer(reply, held->response);
+      } else {
+        answer_load(s, reply, result);
+      }
       break;
     case burn::Outcome::Cancelled:
       s.pays = false;
+      s.held.reset();
       problem(reply, 503, "Service Unavailable", "The burn was cancelled: this pod is going away.",
               "Retry-After: 1\r\n");
       break;
     case burn::Outcome::ClockStuck:
       s.pays = false;
+      s.held.reset();
       problem(reply, 500, "Internal Server Error", "The CPU clock of this machine stands still.");
       break;
   }
@@ -300,7 +322,7 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
   // One look at the clock a request: the end of one is the beginning of the next in its batch.
   s.began = last_clock_ ? *last_clock_ : loop_.now();
   s.method = request.head.method;
-  s.pays = false;
+  s.pays = s.priced = false;
   s.received_share = {};
   in_flight_.add();
   const ServeSettings& settings = pod_.settings;
@@ -337,6 +359,7 @@ void Worker::refused(http::Refusal /*refusal*/, int status) {
 
 void Worker::answer(http::Reply& reply, const http::Response& response) {
   Session& s = *sessions_[reply.exchange().key()];
+  if (costs_[s.label] && hold_back(s, reply, response)) return;
   if (closing_) reply.exchange().close_after_next();
   reply.send(response);
   if (!s.pays) meter_.serve();

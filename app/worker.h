@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/cost.h"
 #include "app/metrics.h"
 #include "app/pod.h"
 #include "burn/burner.h"
@@ -79,6 +80,21 @@ class Worker final : public core::Protocol, public http::Handler {
   // What the deadline in force is for.
   enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody };
 
+  // An answer that waits until what its route costs is burned.
+  struct HeldAnswer {
+    http::Response response;  // its views are of the strings below
+    std::string content_type, body, fields;
+
+    explicit HeldAnswer(const http::Response& now)
+        : response(now), content_type(now.content_type), body(now.body), fields(now.fields) {
+      response.content_type = content_type;
+      response.body = body;
+      response.fields = fields;
+    }
+    HeldAnswer(const HeldAnswer&) = delete;
+    HeldAnswer& operator=(const HeldAnswer&) = delete;
+  };
+
   struct Session {
     Session(http::ExchangeContext& context, core::ConnectionId connection)
         : exchange(context, connection.slot), id(connection) {}
@@ -88,7 +104,9 @@ class Worker final : public core::Protocol, public http::Handler {
     core::TimePoint recycle_at{};          // past it the next answer is the last
     core::TimePoint began{};               // the request being handled
     std::optional<burn::Burner::Id> burn;  // that it waits for
+    std::unique_ptr<HeldAnswer> held;      // what to answer then; nothing for /load, which tells of its burn
     core::Duration received_share{};       // of what the turn cost that received the request, once it is known
+    bool priced = false;                   // true once it has been asked what the route costs
     bool pays = false;                     // true when its burn's budget includes serving it
     uint64_t units = 0;                    // of a /load that asked for work
     uint64_t awaiting_after = 0;           // answers when the deadline was set
@@ -109,6 +127,8 @@ class Worker final : public core::Protocol, public http::Handler {
   void refresh_second();
   // Leaves the request being handled with the burner. False when the queue is full.
   bool begin_burn(Session& session, const burn::Amount& amount);
+  // True when the route costs something: the answer is held back until that is burned, or refused.
+  bool hold_back(Session& session, http::Reply& reply, const http::Response& response);
   void finish_burn(core::ConnectionId id, const burn::BurnResult& result);
   void answer_load(const Session& session, http::Reply& reply, const burn::BurnResult& result);
   void refuse_burn(http::Reply& reply);
@@ -134,6 +154,8 @@ class Worker final : public core::Protocol, public http::Handler {
   // Of metrics and logs: every path once, then "unmatched" and "invalid". By route: its path's.
   std::vector<std::string_view> labels_;
   std::vector<size_t> label_of_route_;
+  std::vector<std::optional<Cost>> costs_;  // by label
+  Cost::Random cost_random_;
   RequestCounters counters_;
   base::Counter in_flight_;
   InfoBody info_;

@@ -187,6 +187,57 @@ class Politeness(KilnTest):
         self.assertGreater(share, 0.2 / SLOW)
 
 
+class Costs(KilnTest):
+    def test_route_with_a_cost_is_billed_it_serving_included(self):
+        server = self.start("--cost", "/=4ms")
+        with server.connect() as client:
+            client.get("/")
+            before = server.cpu_seconds()
+            for _ in range(100):
+                self.assertEqual(client.get("/").status, 200)
+            spent = server.cpu_seconds() - before
+        self.assertGreater(spent, 0.4 * 0.95 - 0.01)
+        if not kiln.SANITIZED:
+            self.assertLess(spent, 0.4 * 1.02 + 0.02)
+        self.assertAlmostEqual(server.metrics().one("kiln_burn_cpu_seconds_total", kind="asked"), 101 * 0.004, places=6)
+
+    def test_other_routes_and_refusals_cost_nothing(self):
+        server = self.start("--admin-port", "0", env={"KILN_COST": "/=50ms /echo=20ms"})
+        for path, status in (("/livez", 200), ("/nowhere", 404), ("/api/info", 200)):
+            self.assertEqual(server.fetch(path).status, status)
+        self.assertEqual(server.fetch("/", method="PUT").status, 405)
+        self.assertEqual(server.metrics().one("kiln_burn_cpu_seconds_total", kind="asked"), 0)
+        answer = server.fetch("/echo", {"Content-Type": "text/x-mine"}, method="POST", body=b"mine")
+        self.assertEqual((answer.body, answer.header("Content-Type")), (b"mine", "text/x-mine"))
+        self.assertEqual(server.fetch("/", method="HEAD").status, 200)
+        self.assertAlmostEqual(server.metrics().one("kiln_burn_cpu_seconds_total", kind="asked"), 0.07, places=6)
+
+    def test_answers_stay_in_order(self):
+        server = self.start("--cost", "/livez=2ms", "--cost", "/echo=lognormal(1ms,1)")
+        with server.connect() as client:
+            for _ in range(5):
+                client.send(b"".join(encode_request("POST", "/echo", body=b"%d" % n) + encode_request("GET", "/livez")
+                                     for n in range(20)))
+                for n in range(20):
+                    self.assertEqual(client.response().body, b"%d" % n)
+                    self.assertEqual(client.response().body, b"ok\n")
+
+    def test_queue_is_bounded_for_them_too(self):
+        server = self.start("--cost", "/=150ms", "--burn-queue", "200ms", "--workers", "1")
+        answers = in_parallel(12, lambda _: server.fetch("/"))
+        self.assertEqual({answer.status for answer in answers}, {200, 503})
+        for answer in answers:
+            if answer.status == 503:
+                self.assert_problem(answer, 503, "--burn-queue")
+
+    def test_drawn_costs_have_their_mean(self):
+        server = self.start("--cost", "/=lognormal(1ms,0.7)", "--cost-seed", "7", "--workers", "1")
+        with server.connect() as client:
+            for _ in range(400):
+                client.get("/")
+        self.assertAlmostEqual(server.metrics().one("kiln_burn_cpu_seconds_total", kind="asked"), 0.4, delta=0.1)
+
+
 class FullQueue(KilnTest):
     def test_past_the_bound_it_is_503_with_a_time_to_come_back(self):
         server = self.start("--burn-queue", "200ms", "--workers", "1")
