@@ -216,6 +216,7 @@ void Burner::run() {
     if (tick_is_due()) {
       lock.unlock();
       hold();
+      handed_over_ = looked_;
       lock.lock();
     }
     if (jobs_.empty() || stopping_) continue;
@@ -353,10 +354,11 @@ void Burner::finish_unburned(std::vector<Unburned> unburned) {
 
 // Begins or ends to tick. The first tick comes after a whole one, since nothing is owed before.
 void Burner::follow_holds() {
+  if (holds_ == nullptr) return;
   const Duration wall = clocks_.wall();
   const bool held = std::exchange(holding_, cores_to_hold(wall) > 0);
-  holds_version_ = holds_->version();
-  if (!holding_) return;
+  const uint64_t version_before = std::exchange(holds_version_, holds_->version());
+  if (!holding_ || (held && holds_version_ == version_before)) return;
   if (!held) next_tick_ = wall + HoldControl::kTick;
   control_.begin(wall, spent_inside_holds());
 }
@@ -364,7 +366,6 @@ void Burner::follow_holds() {
 // This burner's share of all holds: as few burners as can do it, each with a tenth of its core to spare.
 double Burner::cores_to_hold(Duration wall) {
   constexpr double kCoresABurner = 0.9;
-  if (holds_ == nullptr) return 0;
   const double cores = holds_->target(Holds::TimePoint(wall)) / 1000;
   const double most = static_cast<double>(books_.workers());
   hold_burners_ = static_cast<size_t>(std::clamp(std::ceil(cores / kCoresABurner), 1.0, most));

@@ -29,7 +29,7 @@ void ServingMeter::collect(const Paying& request, Duration cost) {
   if (request.asked <= kAboutTheSame * uncovered_of_) old = std::min(left - own, uncovered_);
   account_.paid_by_loop.add(own + old);
   uncovered_ -= old;
-  if (own < cost) {
+  if (own < cost && request.asked > Duration(0)) {
     uncovered_ = std::min(uncovered_ + cost - own, kUncoveredMax);
     uncovered_of_ = request.asked;
   }
