@@ -65,17 +65,18 @@ struct InfoFigures {
   UsageSnapshot usage = {};
   std::optional<double> limit_millicores;
   double burned_seconds = 0;
+  uint64_t rss_bytes = 0;
 };
 
 // No figure of a real process is wider than these.
 InfoFigures widest() {
   constexpr double kWide = 9'999'999'999.999;
   constexpr uint64_t kMany = 999'999'999'999'999;
-  InfoFigures figures{.uptime = kWide, .requests = kMany, .limit_millicores = kWide, .burned_seconds = kWide};
+  InfoFigures figures{
+      .uptime = kWide, .requests = kMany, .limit_millicores = kWide, .burned_seconds = kWide, .rss_bytes = kMany};
   figures.usage.used_millicores = figures.usage.used_millicores_15s = kWide;
   figures.usage.throttled_periods = kMany;
   figures.usage.throttled_seconds = kWide;
-  figures.usage.rss_bytes = kMany;
   figures.usage.memory_limit_bytes = kMany;
   return figures;
 }
@@ -130,7 +131,7 @@ std::string render_info(const Pod& pod, const InfoFigures& figures, size_t& time
   number("throttled_seconds", usage.throttled_seconds);
   number("burned_seconds", std::optional(figures.burned_seconds));
   out += "},\"memory\":{";
-  number("rss_bytes", std::optional(usage.rss_bytes));
+  number("rss_bytes", std::optional(figures.rss_bytes));
   number("limit_bytes", usage.memory_limit_bytes);
   out += "}}";
   return out;
@@ -146,6 +147,8 @@ Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup)
       started_at_unix(unix_seconds()),
       hello(fmt::format("Hello from {} on {}\n", identity.pod_name, identity.node_name)),
       version_json(render_version()) {}
+
+bool Pod::quiet() const { return burn_waiting.load(std::memory_order_relaxed) == 0; }
 
 uint64_t Pod::requests_total() const {
   uint64_t total = 0;
@@ -197,21 +200,29 @@ std::string render_page(std::string_view page_template, const Identity& identity
 }
 
 void InfoBody::refresh(core::TimePoint now) {
+  refreshed_at_ = now;
+  stale_ = true;
+}
+
+void InfoBody::render() {
   size_t ignored = 0;
   if (length_ == 0) length_ = render_info(pod_, widest(), ignored).size();
-  const InfoFigures figures{.uptime = std::chrono::duration<double>(now - pod_.started).count(),
+  const InfoFigures figures{.uptime = std::chrono::duration<double>(refreshed_at_ - pod_.started).count(),
                             .requests = pod_.requests_total(),
                             .usage = pod_.usage.snapshot(),
                             .limit_millicores = pod_.limit_millicores(),
-                            .burned_seconds = pod_.burned_seconds()};
+                            .burned_seconds = pod_.burned_seconds(),
+                            .rss_bytes = resident_bytes()};
   body_ = render_info(pod_, figures, timestamp_at_);
   // One byte for the line's end, so that a terminal's prompt starts on its own line.
   body_.resize(length_, ' ');
   body_ += '\n';
   timestamp_ = 0;
+  stale_ = false;
 }
 
 std::string_view InfoBody::at(int64_t unix_milliseconds) {
+  if (stale_) render();
   if (timestamp_ != unix_milliseconds) {
     const std::string timestamp = http::rfc3339(unix_milliseconds);
     std::ranges::copy(timestamp, body_.begin() + static_cast<std::ptrdiff_t>(timestamp_at_));

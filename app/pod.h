@@ -49,6 +49,8 @@ struct Pod {
   const std::string hello;  // "Hello from POD on NODE"
   const std::string version_json;
 
+  // True when the pod does nothing of its own accord: no burn waits or runs. Its usage need not be watched then.
+  [[nodiscard]] bool quiet() const;
   [[nodiscard]] uint64_t requests_total() const;
   [[nodiscard]] std::optional<double> limit_millicores() const;  // given, or the quota of the group
   [[nodiscard]] double burned_seconds() const;
@@ -66,13 +68,17 @@ class InfoBody {
  public:
   explicit InfoBody(const Pod& pod) : pod_(pod) {}
 
-  // Reads the pod's figures anew; once a second is enough.
+  // The pod's figures are read anew when the body is next asked for; once a second is enough.
   void refresh(core::TimePoint now);
   // The body, true to the millisecond in its timestamp.
   std::string_view at(int64_t unix_milliseconds);
 
  private:
+  void render();
+
   const Pod& pod_;
+  core::TimePoint refreshed_at_{};
+  bool stale_ = true;  // true when the body is older than that
   std::string body_;
   size_t timestamp_at_ = 0;
   int64_t timestamp_ = 0;

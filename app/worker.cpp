@@ -102,13 +102,6 @@ WorkerView Worker::view() const {
           .in_flight = &in_flight_};
 }
 
-void Worker::sample_usage() {
-  loop_.schedule(loop_.now() + 1s, [this] {
-    pod_.usage.sample(loop_.now());
-    sample_usage();
-  });
-}
-
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 void Worker::turn_began(core::TimePoint now) {
@@ -130,9 +123,26 @@ void Worker::refresh_second() {
   info_.refresh(loop_.now());
 }
 
+// Something has come. Whoever finds nobody sampling the pod's usage does so from now on: at once, since the answer may
+// show it.
+void Worker::wake_sampling() {
+  if (!pod_.usage.wake()) return;
+  sample_usage();
+  refresh_second();
+}
+
+void Worker::sample_usage() {
+  // Not the turn's time: another worker may have sampled since this turn began.
+  const core::TimePoint now = loop_.engine().now();
+  pod_.usage.sample(now);
+  if (pod_.usage.fall_asleep(pod_.quiet())) return;
+  loop_.schedule(now + Usage::kSampleEvery, [this] { sample_usage(); });
+}
+
 // --- Connections -----------------------------------------------------------------------------------------------------
 
 void Worker::opened(core::Connection& connection) {
+  wake_sampling();
   const uint32_t slot = connection.id().slot;
   while (sessions_.size() <= slot) sessions_.emplace_back();
   Session& opened = sessions_[slot].emplace(context_, connection.id());
@@ -145,6 +155,7 @@ void Worker::opened(core::Connection& connection) {
 }
 
 size_t Worker::receive(core::Connection& connection, std::string_view input) {
+  wake_sampling();
   Session& s = session(connection);
   current_ = &s;
   const size_t taken = s.exchange.receive(input, connection.output());

@@ -43,8 +43,6 @@ class Worker final : public core::Protocol, public http::Handler {
   // Stops listening, closes idle connections, ends run() when the last request is answered.
   void drain();
   void halt() { loop_.halt(); }
-  // Samples the pod's usage every second; one worker does.
-  void sample_usage();
 
   // core::Protocol
   void turn_began(core::TimePoint now) override;
@@ -97,6 +95,8 @@ class Worker final : public core::Protocol, public http::Handler {
   void problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
                std::string_view fields = {});
   void log_access(const Session& session, const http::Response& response, core::Duration took);
+  void wake_sampling();
+  void sample_usage();
   void refresh_second();
   void finish_load(core::ConnectionId id, const burn::BurnResult& result);
 
