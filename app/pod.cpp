@@ -67,6 +67,7 @@ struct InfoFigures {
   UsageSnapshot usage = {};
   std::optional<double> limit_millicores;
   double burned_seconds = 0;
+  uint64_t rss_bytes = 0;
   std::optional<burn::Exactness::Figures> exactness = {};
 };
 
@@ -74,13 +75,13 @@ struct InfoFigures {
 InfoFigures widest() {
   constexpr double kWide = 9'999'999'999.999;
   constexpr uint64_t kMany = 999'999'999'999'999;
-  InfoFigures figures{.uptime = kWide, .requests = kMany, .limit_millicores = kWide, .burned_seconds = kWide};
+  InfoFigures figures{
+      .uptime = kWide, .requests = kMany, .limit_millicores = kWide, .burned_seconds = kWide, .rss_bytes = kMany};
   figures.exactness = {
       .asked = std::chrono::hours(99'999), .billed = std::chrono::hours(99'999), .error_percent = -kWide};
   figures.usage.used_millicores = figures.usage.used_millicores_15s = kWide;
   figures.usage.throttled_periods = kMany;
   figures.usage.throttled_seconds = kWide;
-  figures.usage.rss_bytes = kMany;
   figures.usage.memory_limit_bytes = kMany;
   return figures;
 }
@@ -140,7 +141,7 @@ std::string render_info(const Pod& pod, const InfoFigures& figures, size_t& time
   number("billed_seconds_60s", exact ? std::optional(seconds(exact->billed)) : std::nullopt);
   number("error_percent_60s", exact ? exact->error_percent : std::nullopt);
   out += "},\"memory\":{";
-  number("rss_bytes", std::optional(usage.rss_bytes));
+  number("rss_bytes", std::optional(figures.rss_bytes));
   number("limit_bytes", usage.memory_limit_bytes);
   out += "}}";
   return out;
@@ -161,8 +162,11 @@ Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t
 void Pod::sample(core::TimePoint now) {
   usage.sample(now);
   const UsageSnapshot used = usage.snapshot();
-  const std::chrono::duration<double> bill(used.cgroup_cpu_seconds.value_or(used.process_cpu_seconds));
-  const auto billed = std::chrono::duration_cast<burn::Duration>(bill);
+  // The root group's bill is the whole machine's; there the process speaks for itself.
+  const burn::Duration billed =
+      used.cgroup_cpu_seconds
+          ? std::chrono::duration_cast<burn::Duration>(std::chrono::duration<double>(*used.cgroup_cpu_seconds))
+          : process_cpu_time();
   const burn::Duration outside = books.outside();
   holds.observe(outside, now);
   const burn::Duration booked = books.sum(&burn::Account::loop) + books.sum(&burn::Account::burner);
@@ -181,6 +185,10 @@ std::optional<burn::Exactness::Figures> Pod::exactness() const {
 std::optional<double> Pod::residual_seconds() const {
   const std::lock_guard lock(mutex_);
   return residual_seconds_;
+}
+
+bool Pod::quiet() {
+  return burn_waiting.load(std::memory_order_relaxed) == 0 && holds.target(std::chrono::steady_clock::now()) <= 0;
 }
 
 uint64_t Pod::requests_total() const {
@@ -234,6 +242,7 @@ void InfoBody::refresh(core::TimePoint now) {
                             .usage = pod_.usage.snapshot(),
                             .limit_millicores = pod_.limit_millicores(),
                             .burned_seconds = pod_.burned_seconds(),
+                            .rss_bytes = resident_bytes(),
                             .exactness = pod_.exactness()};
   body_ = render_info(pod_, figures, timestamp_at_);
   // One byte for the line's end, so that a terminal's prompt starts on its own line.

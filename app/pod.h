@@ -59,6 +59,8 @@ struct Pod {
   // Once a second, by one thread at a time: usage, and what follows from it.
   void sample(core::TimePoint now);
 
+  // True when the pod does nothing of its own accord: no burn and no hold. Its usage need not be watched then.
+  [[nodiscard]] bool quiet();
   [[nodiscard]] uint64_t requests_total() const;
   [[nodiscard]] std::optional<double> limit_millicores() const;  // given, or the quota of the group
   [[nodiscard]] double burned_seconds() const;

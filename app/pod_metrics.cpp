@@ -156,8 +156,9 @@ void cpu(const Pod& pod, const UsageSnapshot& usage, MetricsText& out) {
         "CPU time billed since this pod is ready that was neither a loop's nor a burner's.", pod.residual_seconds());
   known("kiln_cpu_request_cores", Type::Gauge, "CPU request.", scaled(pod.identity.request_millicores, 1e-3));
   known("kiln_cpu_limit_cores", Type::Gauge, "CPU limit.", scaled(pod.limit_millicores(), 1e-3));
-  known("process_cpu_seconds_total", Type::Counter, "CPU time of this process.", usage.process_cpu_seconds);
-  known("process_resident_memory_bytes", Type::Gauge, "Resident memory.", static_cast<double>(usage.rss_bytes));
+  known("process_cpu_seconds_total", Type::Counter, "CPU time of this process.",
+        std::chrono::duration<double>(process_cpu_time()).count());
+  known("process_resident_memory_bytes", Type::Gauge, "Resident memory.", static_cast<double>(resident_bytes()));
   known("process_open_fds", Type::Gauge, "Open file descriptors.", static_cast<double>(open_descriptors()));
   rlimit descriptors{};
   ::getrlimit(RLIMIT_NOFILE, &descriptors);

@@ -187,7 +187,6 @@ class WorkerThread {
     report_.set_value({.worker = &worker, .engine = kind, .reason = std::move(opened->reason)});
     if (!go_.get_future().get()) return;
     worker.start(std::move(place.listener), place.connections_max, std::move(place.admin));
-    if (place.index == 0) worker.sample_usage();
     worker.run();
     control.worker_done();
     all_done.arrive_and_wait();

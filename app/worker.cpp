@@ -119,15 +119,6 @@ WorkerView Worker::view() const {
           .in_flight = &in_flight_};
 }
 
-void Worker::sample_usage() {
-  loop_.schedule(loop_.now() + 1s, [this] {
-    const core::Duration before = burn::thread_cpu_time();
-    pod_.sample(loop_.now());
-    meter_.work_for_nobody(burn::thread_cpu_time() - before);
-    sample_usage();
-  });
-}
-
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 void Worker::turn_began(core::TimePoint now) {
@@ -160,9 +151,31 @@ void Worker::refresh_second() {
   context_.common_fields = "Server: kiln\r\nDate: " + http::imf_fixdate(second_) + "\r\n" + identity_fields_;
 }
 
+// Something has come. Whoever finds nobody sampling the pod's usage does so from now on: at once, since the answer may
+// show it.
+void Worker::wake_sampling() {
+  if (!pod_.usage.wake()) return;
+  answered_when_sampled_.reset();
+  sample_usage();
+}
+
+void Worker::sample_usage() {
+  // Not the turn's time: another worker may have sampled since this turn began.
+  const core::TimePoint now = loop_.engine().now();
+  const core::Duration before = burn::thread_cpu_time();
+  pod_.sample(now);
+  // It was taken for whoever came or was served since the last one, who pays for it with the turn.
+  if (std::exchange(answered_when_sampled_, counters_.requests()) == counters_.requests()) {
+    meter_.work_for_nobody(burn::thread_cpu_time() - before);
+  }
+  if (pod_.usage.fall_asleep(pod_.quiet())) return;
+  loop_.schedule(now + Usage::kSampleEvery, [this] { sample_usage(); });
+}
+
 // --- Connections -----------------------------------------------------------------------------------------------------
 
 void Worker::opened(core::Connection& connection) {
+  wake_sampling();
   const uint32_t slot = connection.id().slot;
   while (sessions_.size() <= slot) sessions_.emplace_back();
   Session& opened = sessions_[slot].emplace(context_, connection.id());
@@ -175,6 +188,7 @@ void Worker::opened(core::Connection& connection) {
 }
 
 size_t Worker::receive(core::Connection& connection, std::string_view input) {
+  wake_sampling();
   freshen();
   Session& s = session(connection);
   current_ = &s;

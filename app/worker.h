@@ -46,8 +46,6 @@ class Worker final : public core::Protocol, public http::Handler {
   // Stops listening, closes idle connections, ends run() when the last request is answered.
   void drain();
   void halt() { loop_.halt(); }
-  // Samples the pod's usage every second; one worker does.
-  void sample_usage();
 
   // core::Protocol
   void turn_began(core::TimePoint now) override;
@@ -124,6 +122,8 @@ class Worker final : public core::Protocol, public http::Handler {
                std::string_view fields = {});
   void log_access(const Session& session, const http::Response& response, core::Duration took);
   void freshen();
+  void wake_sampling();
+  void sample_usage();
   void refresh_second();
   // Leaves the request being handled with the burner. False when the queue is full.
   bool begin_burn(Session& session, const burn::Amount& amount);
@@ -166,10 +166,11 @@ class Worker final : public core::Protocol, public http::Handler {
   std::optional<core::TimePoint> last_clock_;    // when the request before was answered, in the same turn
   std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
   size_t load_body_bytes_;
-  core::Duration wall_offset_{};   // wall clock - steady clock, looked at once a second
-  int64_t second_ = -1;            // of the wall clock, that Date is of
-  int64_t unix_milliseconds_ = 0;  // of this turn
-  bool closing_ = false;           // true from announce_close() on
+  core::Duration wall_offset_{};                   // wall clock - steady clock, looked at once a second
+  int64_t second_ = -1;                            // of the wall clock, that Date is of
+  int64_t unix_milliseconds_ = 0;                  // of this turn
+  std::optional<uint64_t> answered_when_sampled_;  // requests, at the last sample since it woke
+  bool closing_ = false;                           // true from announce_close() on
   burn::ServingMeter meter_;
   burn::Burner burner_;
   core::Loop loop_;
