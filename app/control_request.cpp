@@ -82,7 +82,8 @@ std::unexpected<Problem> out_of_range(int status, std::string_view words, const 
 // The number of a member, within its limits.
 std::expected<double, Problem> read_amount(const simdjson::padded_string& body, ondemand::document& document,
                                            ondemand::value value, const AmountLimit& limit) {
-  const std::string_view token = http::trim_blanks(value.raw_json_token());
+  std::string_view token = value.raw_json_token();  // with the white space behind it
+  token = token.substr(0, token.find_first_of(" \t\r\n"));
   ondemand::json_type type{};
   if (const auto error = value.type().get(type)) return not_json(error, body, document.current_location());
   if (type != ondemand::json_type::number) {
@@ -203,6 +204,20 @@ std::expected<HoldRequest, Problem> parse_consume(const http::Request& request, 
   const auto seconds = form->number(kDurationSec);
   if (!seconds) return std::unexpected(seconds.error());
   return HoldRequest{.amount = *amount, .time = time_of(*seconds)};
+}
+
+std::string hold_warning(double asked_millicores, std::optional<double> limit_millicores, size_t workers) {
+  const double burnable = static_cast<double>(workers) * 1000;
+  if (limit_millicores && *limit_millicores < std::min(asked_millicores, burnable)) {
+    return fmt::format(
+        "All holds together ask for {} millicores; the pod's CPU limit is {}, so the rest cannot be reached.",
+        asked_millicores, *limit_millicores);
+  }
+  if (asked_millicores <= burnable) return {};
+  return fmt::format(
+      "All holds together ask for {} millicores; at --workers {} no more than {} can be burned, so the rest "
+      "cannot be reached.",
+      asked_millicores, workers, burnable);
 }
 
 std::expected<BumpRequest, Problem> parse_bump(const http::Request& request) {

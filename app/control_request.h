@@ -3,7 +3,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -35,6 +37,9 @@ std::expected<HoldRequest, Problem> parse_hold(std::string_view body, const Amou
 // `limit.name` and durationSec, whole numbers, from the query or the form in the body. All refusals are 400 and begin
 // with the words of resource-consumer.
 std::expected<HoldRequest, Problem> parse_consume(const http::Request& request, const AmountLimit& limit);
+
+// One sentence when all holds together ask for more than there is, else empty. A worker burns one core at most.
+std::string hold_warning(double asked_millicores, std::optional<double> limit_millicores, size_t workers);
 
 struct BumpRequest {
   std::string metric;  // not looked at

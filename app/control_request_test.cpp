@@ -89,6 +89,7 @@ TEST(ControlRequest, RefusesWhatIsNoHold) {
       {R"({"millicores":-0.0,"seconds":60})", 422, "-0.0"},
       {R"({"millicores":2000.001,"seconds":60})", 422, "2000.001; it must be more than 0 and at most 2000, which is"},
       {R"({"millicores":1e309,"seconds":60})", 422, "millicores is 1e309;"},
+      {"{\"millicores\":1e309 \n,\"seconds\":60}", 422, "millicores is 1e309;"},
       {R"({"millicores":-1e309,"seconds":60})", 422, "-1e309"},
       {R"({"millicores":1e-400,"seconds":60})", 422, "1e-400"},
       {R"({"millicores":99999999999999999999999999,"seconds":60})", 422, "9999"},
@@ -122,6 +123,15 @@ TEST(ControlRequest, NeedsTheWholeBody) {
     ASSERT_FALSE(hold) << size;
     EXPECT_EQ(hold.error().status, 400) << size;
   }
+}
+
+TEST(ControlRequest, WarnsOfWhatCannotBeReached) {
+  EXPECT_EQ(hold_warning(500, 500, 1), "");
+  EXPECT_EQ(hold_warning(2000, std::nullopt, 2), "");
+  EXPECT_NE(hold_warning(500.5, 500, 1).find("limit is 500"), std::string::npos);
+  EXPECT_NE(hold_warning(1500, 500, 1).find("limit is 500"), std::string::npos);
+  EXPECT_NE(hold_warning(1001, std::nullopt, 1).find("no more than 1000"), std::string::npos);
+  EXPECT_NE(hold_warning(1001, 1500, 1).find("no more than 1000"), std::string::npos);
 }
 
 http::RequestHead head_of(std::string_view query, std::string_view content_type = {}) {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "app/command.h"
 #include "base/quantity.h"
 #include "http/limits.h"
 
@@ -17,6 +18,8 @@ namespace kiln::app {
 namespace {
 
 using Apply = decltype(Setting::apply);
+
+constexpr const char* kNoToken = "none";
 
 // What every error line says after the name: the value, and what is accepted instead.
 std::unexpected<base::Error> not_accepted(const std::string& text, std::string_view accepted) {
@@ -94,6 +97,15 @@ base::Result<void> apply_access_log(const std::string& text, ServeSettings& sett
   return {};
 }
 
+base::Result<void> apply_control_token(const std::string& text, ServeSettings& settings) {
+  if (text == kNoToken) return {};
+  if (!is_bearer_token(text)) {
+    return base::error("not a token: letters, digits and -._~+/, then any number of =; no blank, no line break");
+  }
+  settings.control_token = text;
+  return {};
+}
+
 base::Result<void> apply_address(const std::string& text, ServeSettings& settings) {
   in_addr v4{};
   in6_addr v6{};
@@ -152,6 +164,9 @@ std::vector<Setting> serve_settings() {
       {"--max-fields", "N", "100", "most header fields of a request",
        integer(&S::fields_max, 1, http::kFieldsCapacity)},
       {"--access-log", "SHARE", "0", "log a line a request: 1 all, 0.01 a sample, 0 none", apply_access_log},
+      {"--control-token", "TOKEN", kNoToken,
+       "what control routes want as Authorization: Bearer; in KILN_CONTROL_TOKEN no process list shows it",
+       apply_control_token, true},
   };
 }
 
@@ -185,7 +200,9 @@ base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Enviro
 std::string print_config(const std::vector<Setting>& settings) {
   std::string out;
   for (const Setting& setting : settings) {
-    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, setting.text.empty() ? "-" : setting.text,
+    const bool hidden = setting.secret && setting.text != setting.default_text;
+    const std::string& value = hidden ? "(set)" : setting.text;
+    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, value.empty() ? "-" : value,
                        setting.source == "environment" ? setting.source + " " + setting.variable() : setting.source);
   }
   return out;

@@ -34,6 +34,7 @@ struct ServeSettings {
   uint64_t request_line_max = 0;
   uint64_t fields_max = 0;
   double access_log = 0;  // share of requests, 0 to 1
+  std::optional<std::string> control_token;
 };
 
 // One row: its flag "--drain-delay" is KILN_DRAIN_DELAY in the environment.
@@ -43,6 +44,7 @@ struct Setting {
   std::string default_text;  // as a user would write it; empty: unset
   std::string help;
   std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;
+  bool secret = false;                    // true: its value is never shown, in an error neither
   std::string text = {};                  // in force, after resolve()
   std::string source = {};                // "flag", "environment" or "default"
   std::optional<std::string> given = {};  // on the command line
@@ -57,7 +59,7 @@ std::vector<Setting> serve_settings();
 using Environment = std::function<const char*(const char* name)>;
 [[nodiscard]] base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Environment& environment);
 
-// A line a setting: flag, value, source.
+// A line a setting: flag, value or (set), source.
 [[nodiscard]] std::string print_config(const std::vector<Setting>& settings);
 
 }  // namespace kiln::app
