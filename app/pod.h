@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "app/bumped_metrics.h"
 #include "app/identity.h"
 #include "app/metrics.h"
 #include "app/settings.h"
@@ -18,6 +19,7 @@
 #include "burn/burner.h"
 #include "burn/exactness.h"
 #include "burn/holds.h"
+#include "burn/memory_holds.h"
 #include "core/loop.h"
 
 namespace kiln::app {
@@ -29,7 +31,7 @@ struct WorkerView {
   const RequestCounters* requests = nullptr;
   const core::LoopCounters* loop = nullptr;
   const core::EngineCounters* engine = nullptr;
-  const burn::Burner* burner = nullptr;
+  burn::Burner* burner = nullptr;
   const base::Counter* in_flight = nullptr;
 };
 
@@ -45,6 +47,8 @@ struct Pod {
   burn::Books books;
   burn::Holds holds;
   std::atomic<burn::Duration::rep> burn_waiting{0};  // of all workers' burners: --burn-queue bounds the process
+  burn::MemoryHolds memory;
+  BumpedMetrics bumped;
 
   // Set while Life::Starting, before anything is served.
   std::string engine;  // "io_uring" or "epoll"
@@ -80,7 +84,9 @@ struct Pod {
 std::string render_page(std::string_view page_template, const Identity& identity, std::string_view engine);
 
 // Every metric of the process; `routes` are the labels in the order of RequestCounters.
-std::string render_metrics(const Pod& pod, const std::vector<std::string_view>& routes);
+std::string render_metrics(Pod& pod, const std::vector<std::string_view>& routes);
+// True when a metric of that name is the process's own, or looks like a series of one.
+bool exports_metric(Pod& pod, const std::vector<std::string_view>& routes, std::string_view name);
 
 // The body of /api/info. All renderings of one process have the same length: blanks fill up what numbers do not need,
 // because ab counts any other length as a failed request.

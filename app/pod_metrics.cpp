@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "app/pod.h"
 #include "app/version.h"
@@ -14,6 +15,9 @@ namespace kiln::app {
 namespace {
 
 using Type = MetricsText::Type;
+
+// What a histogram's samples append to its name.
+constexpr std::string_view kSeries[] = {"_bucket", "_sum", "_count"};
 
 template <class Read>
 uint64_t sum(const Pod& pod, Read&& read) {
@@ -113,6 +117,21 @@ void burns(const Pod& pod, MetricsText& out) {
   out.sample({}, refused);
 }
 
+void holds(Pod& pod, MetricsText& out) {
+  out.family("kiln_hold_millicores", Type::Gauge, "CPU that all holds together ask for, and what they get.");
+  out.sample(MetricsText::label("kind", "asked"), pod.holds.target(std::chrono::steady_clock::now()));
+  if (const auto achieved = pod.holds.achieved()) out.sample(MetricsText::label("kind", "achieved"), *achieved);
+  out.family("kiln_memory_held_bytes", Type::Gauge, "Memory touched for holds and not yet given back.");
+  out.sample({}, pod.memory.held());
+}
+
+void bumped(Pod& pod, MetricsText& out) {
+  for (const auto& [name, value] : pod.bumped.list(std::chrono::steady_clock::now())) {
+    out.family(name, Type::Gauge, "Bumped by POST /BumpMetric.");
+    out.sample({}, value);
+  }
+}
+
 void loop(const Pod& pod, MetricsText& out) {
   uint64_t longest = 0;
   for (const WorkerView& worker : pod.workers) longest = std::max(longest, worker.loop->longest_turn_nanoseconds.get());
@@ -168,9 +187,7 @@ void cpu(const Pod& pod, const UsageSnapshot& usage, MetricsText& out) {
         pod.started_at_unix);
 }
 
-}  // namespace
-
-std::string render_metrics(const Pod& pod, const std::vector<std::string_view>& routes) {
+MetricsText render_own(Pod& pod, const std::vector<std::string_view>& routes) {
   MetricsText out;
   const BuildFacts& facts = build_facts();
   out.family("kiln_build_info", Type::Gauge, "This binary.");
@@ -190,9 +207,30 @@ std::string render_metrics(const Pod& pod, const std::vector<std::string_view>& 
   durations(pod, routes, out);
   connections(pod, out);
   burns(pod, out);
+  holds(pod, out);
   loop(pod, out);
   cpu(pod, pod.usage.snapshot(), out);
+  return out;
+}
+
+}  // namespace
+
+std::string render_metrics(Pod& pod, const std::vector<std::string_view>& routes) {
+  MetricsText out = render_own(pod, routes);
+  bumped(pod, out);
   return out.text();
+}
+
+bool exports_metric(Pod& pod, const std::vector<std::string_view>& routes, std::string_view name) {
+  // Some of them appear only once they are known, so the prefixes that no other program uses are kept whole.
+  if (name.starts_with("kiln_") || name.starts_with("process_")) return true;
+  const std::string text = render_own(pod, routes).text();
+  const auto is_family = [&](std::string_view family) {
+    return text.find(fmt::format("# TYPE {} ", family)) != std::string::npos;
+  };
+  return is_family(name) || std::ranges::any_of(kSeries, [&](std::string_view series) {
+           return name.ends_with(series) && is_family(name.substr(0, name.size() - series.size()));
+         });
 }
 
 }  // namespace kiln::app

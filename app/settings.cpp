@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "app/command.h"
 #include "app/worker.h"
 #include "base/quantity.h"
 #include "http/limits.h"
@@ -18,6 +19,8 @@ namespace kiln::app {
 namespace {
 
 using Apply = decltype(Setting::apply);
+
+constexpr const char* kNoToken = "none";
 
 // What every error line says after the name: the value, and what is accepted instead.
 std::unexpected<base::Error> not_accepted(const std::string& text, std::string_view accepted) {
@@ -92,6 +95,15 @@ base::Result<void> apply_access_log(const std::string& text, ServeSettings& sett
   const auto share = base::parse_decimal(text);
   if (!share || *share > 1) return not_accepted(text, "a share between 0 (none) and 1 (every request)");
   settings.access_log = *share;
+  return {};
+}
+
+base::Result<void> apply_control_token(const std::string& text, ServeSettings& settings) {
+  if (text == kNoToken) return {};
+  if (!is_bearer_token(text)) {
+    return base::error("not a token: letters, digits and -._~+/, then any number of =; no blank, no line break");
+  }
+  settings.control_token = text;
   return {};
 }
 
@@ -183,6 +195,9 @@ std::vector<Setting> serve_settings() {
       {"--max-fields", "N", "100", "most header fields of a request",
        integer(&S::fields_max, 1, http::kFieldsCapacity)},
       {"--access-log", "SHARE", "0", "log a line a request: 1 all, 0.01 a sample, 0 none", apply_access_log},
+      {"--control-token", "TOKEN", kNoToken,
+       "what control routes want as Authorization: Bearer; in KILN_CONTROL_TOKEN no process list shows it",
+       apply_control_token, Times::Once, true},
   };
 }
 
@@ -212,7 +227,9 @@ base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Enviro
 std::string print_config(const std::vector<Setting>& settings) {
   std::string out;
   for (const Setting& setting : settings) {
-    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, setting.text.empty() ? "-" : one_line(setting.text),
+    const bool hidden = setting.secret && setting.text != setting.default_text;
+    const std::string value = hidden ? "(set)" : one_line(setting.text);
+    out += fmt::format("{:<26}{:<12} {}\n", setting.flag, value.empty() ? "-" : value,
                        setting.source == "environment" ? setting.source + " " + setting.variable() : setting.source);
   }
   return out;

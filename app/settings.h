@@ -37,6 +37,7 @@ struct ServeSettings {
   std::vector<RouteCost> costs;  // at most one a route
   uint64_t cost_seed = 0;        // each worker draws with this and its index
   double access_log = 0;         // share of requests, 0 to 1
+  std::optional<std::string> control_token;
 };
 
 // How often a flag may be given. Of Many the texts are joined by a blank, as they stand in the variable.
@@ -50,6 +51,7 @@ struct Setting {
   std::string help;
   std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;
   Times times = Times::Once;
+  bool secret = false;                    // true: its value is never shown, in an error neither
   std::string text = {};                  // in force, after resolve()
   std::string source = {};                // "flag", "environment" or "default"
   std::optional<std::string> given = {};  // on the command line
@@ -64,7 +66,7 @@ std::vector<Setting> serve_settings();
 using Environment = std::function<const char*(const char* name)>;
 [[nodiscard]] base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Environment& environment);
 
-// A line a setting: flag, value, source.
+// A line a setting: flag, value or (set), source.
 [[nodiscard]] std::string print_config(const std::vector<Setting>& settings);
 
 }  // namespace kiln::app

@@ -109,6 +109,32 @@ TEST(Settings, TakesWhatItsRangeAllowsAndNothingBeyond) {
   }
 }
 
+TEST(Settings, NeverShowTheControlToken) {
+  auto settings = serve_settings();
+  auto resolved = resolve(settings, with({{"KILN_CONTROL_TOKEN", "s3cret"}}));
+  ASSERT_TRUE(resolved.has_value());
+  EXPECT_EQ(resolved->control_token, "s3cret");
+  const std::string shown = print_config(settings);
+  EXPECT_NE(shown.find("--control-token           (set)        environment KILN_CONTROL_TOKEN\n"), std::string::npos)
+      << shown;
+  EXPECT_EQ(shown.find("s3cret"), std::string::npos) << shown;
+
+  for (const char* bad : {"s3cret\n", "s3 cret", "s3cr\"et", ""}) {
+    settings = serve_settings();
+    give(settings, "--control-token", bad);
+    resolved = resolve(settings, with({}));
+    ASSERT_FALSE(resolved.has_value()) << bad;
+    EXPECT_EQ(resolved.error().what.find("--control-token: "), 0U) << resolved.error().what;
+    EXPECT_EQ(resolved.error().what.find("s3"), std::string::npos) << resolved.error().what;
+  }
+
+  settings = serve_settings();
+  resolved = resolve(settings, with({}));
+  ASSERT_TRUE(resolved.has_value());
+  EXPECT_FALSE(resolved->control_token.has_value());
+  EXPECT_NE(print_config(settings).find("--control-token           none         default\n"), std::string::npos);
+}
+
 TEST(Settings, NamesTheVariableThatABadValueCameFrom) {
   auto settings = serve_settings();
   const auto refused = resolve(settings, with({{"KILN_DRAIN_TIMEOUT", "soon"}}));

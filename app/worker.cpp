@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "app/command.h"
 #include "app/log.h"
 #include "base/check.h"
 #include "core/listener.h"
@@ -24,6 +25,9 @@ constexpr uint64_t kBodyBytesAnInterval = 5 * 1024;
 constexpr uint32_t kAdminConnectionsMax = 64;
 // Accepted between the cap and the moment the accept has ended.
 constexpr uint32_t kSpareConnections = 64;
+
+// The index that Loop::listen() gives to the first.
+constexpr uint32_t kMainListener = 0;
 
 // No routes, yet counted like them: paths that no route has, and input that could not be parsed.
 constexpr std::string_view kUnmatched = "unmatched";
@@ -48,13 +52,29 @@ http::Limits limits_of(const ServeSettings& settings) {
 
 const std::vector<Worker::RouteEntry>& Worker::table() {
   using enum http::Method;
+  using enum For;
   static const std::vector<RouteEntry> entries{
-      {Get, "/", &Worker::get_root},           {Get, "/api/info", &Worker::get_info},
-      {Get, "/load", &Worker::load},           {Post, "/load", &Worker::load},
-      {Post, "/echo", &Worker::echo},          {Get, "/livez", &Worker::live},
-      {Get, "/healthz", &Worker::live},        {Get, "/readyz", &Worker::ready},
-      {Get, "/startupz", &Worker::started},    {Get, "/metrics", &Worker::get_metrics},
-      {Get, "/version", &Worker::get_version}, {Get, "/openapi.json", &Worker::get_openapi},
+      {Get, "/", &Worker::get_root},
+      {Get, "/api/info", &Worker::get_info},
+      {Get, "/load", &Worker::load},
+      {Post, "/load", &Worker::load},
+      {Post, "/echo", &Worker::echo},
+      {Get, "/livez", &Worker::live},
+      {Get, "/healthz", &Worker::live},
+      {Get, "/readyz", &Worker::ready},
+      {Get, "/startupz", &Worker::started},
+      {Get, "/metrics", &Worker::get_metrics},
+      {Get, "/version", &Worker::get_version},
+      {Get, "/openapi.json", &Worker::get_openapi},
+      {Get, "/burn", &Worker::list_burns, Control},
+      {Post, "/burn", &Worker::post_burn, Control},
+      {Delete, "/burn/{id}", &Worker::delete_burn, Control},
+      {Get, "/memory", &Worker::list_memory, Control},
+      {Post, "/memory", &Worker::post_memory, Control},
+      {Delete, "/memory/{id}", &Worker::delete_memory, Control},
+      {Post, "/ConsumeCPU", &Worker::consume_cpu, Control},
+      {Post, "/ConsumeMem", &Worker::consume_memory, Control},
+      {Post, "/BumpMetric", &Worker::bump_metric, Control},
   };
   return entries;
 }
@@ -111,7 +131,7 @@ void Worker::start(base::Fd listener, uint32_t connections_max, base::Fd admin_l
   if (admin_listener.valid()) loop_.listen(std::move(admin_listener), kAdminConnectionsMax);
 }
 
-WorkerView Worker::view() const {
+WorkerView Worker::view() {
   return {.requests = &counters_,
           .loop = &loop_.counters(),
           .engine = &loop_.engine_counters(),
@@ -182,6 +202,7 @@ void Worker::opened(core::Connection& connection) {
   // +-20 %, so that connections opened together do not come back together.
   const double jitter = 0.8 + 0.4 * static_cast<double>(random_()) / static_cast<double>(random_.max());
   opened.fd = connection.fd();
+  opened.listener = connection.listener();
   opened.recycle_at =
       loop_.now() + std::chrono::duration_cast<core::Duration>(pod_.settings.keepalive_max_age * jitter);
   follow(connection, opened);
@@ -344,25 +365,46 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
       settings.keepalive_max_requests > 0 && s.exchange.answered() + 1 >= settings.keepalive_max_requests;
   if (enough || loop_.now() >= s.recycle_at) s.exchange.close_after_next();
 
+  using Kind = http::Router::Match::Kind;
   const http::Router::Match match = router_.match(request.head.method, request.head.path);
-  switch (match.kind) {
-    case http::Router::Match::Kind::Found:
-      s.label = label_of_route_[match.route];
+  const bool is_control = match.kind != Kind::NotFound && table()[match.route].whom == For::Control;
+  // Where there is an admin listener the main one knows no control routes.
+  const bool is_hidden = is_control && settings.admin_port && s.listener == kMainListener;
+  const bool is_known = match.kind != Kind::NotFound && !is_hidden;
+  if (is_known) {
+    s.label = label_of_route_[match.route];
+    if (is_control && refuse_command(request.head, reply)) return;
+    if (match.kind == Kind::Found) {
+      path_parameter_ = match.parameters[0];
       return (this->*table()[match.route].handle)(request, reply);
-    case http::Router::Match::Kind::NotFound:
-      s.label = labels_.size() - 2;
-      // OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7).
-      if (request.head.method == http::Method::Options && request.head.path == "*") {
-        return answer(reply, {.status = 204, .fields = "Allow: GET, HEAD, POST, OPTIONS\r\n"});
-      }
-      return problem(reply, 404, "Not Found", "No such path. GET /openapi.json lists what there is.");
-    case http::Router::Match::Kind::MethodNotAllowed: {
-      s.label = labels_.size() - 2;
-      const std::string allow = "Allow: " + std::string(match.allow) + "\r\n";
-      if (request.head.method == http::Method::Options) return answer(reply, {.status = 204, .fields = allow});
-      return problem(reply, 405, "Method Not Allowed", "This path has other methods; see Allow.", allow);
     }
   }
+  s.label = labels_.size() - 2;
+  if (is_known) {
+    const std::string allow = "Allow: " + std::string(match.allow) + "\r\n";
+    if (request.head.method == http::Method::Options) return answer(reply, {.status = 204, .fields = allow});
+    return problem(reply, 405, "Method Not Allowed", "This path has other methods; see Allow.", allow);
+  }
+  // OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7).
+  if (request.head.method == http::Method::Options && request.head.path == "*") {
+    return answer(reply, {.status = 204, .fields = "Allow: GET, HEAD, POST, DELETE, OPTIONS\r\n"});
+  }
+  problem(reply, 404, "Not Found", "No such path. GET /openapi.json lists what there is.");
+}
+
+// Answers a request that may not command, before anything of it is parsed. False when it may.
+bool Worker::refuse_command(const http::RequestHead& head, http::Reply& reply) {
+  switch (judge_command(head, pod_.settings.control_token)) {
+    case Verdict::Allowed: return false;
+    case Verdict::ForeignOrigin:
+      problem(reply, 403, "Forbidden", "Control routes are not for pages from another origin.");
+      break;
+    case Verdict::NoToken:
+      problem(reply, 401, "Unauthorized", "Control routes want the token of --control-token: Authorization: Bearer.",
+              "WWW-Authenticate: Bearer\r\n");
+      break;
+  }
+  return true;
 }
 
 void Worker::refused(http::Refusal /*refusal*/, int status) {

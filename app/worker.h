@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <expected>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -13,10 +14,13 @@
 #include <utility>
 #include <vector>
 
+#include "app/control_request.h"
 #include "app/cost.h"
 #include "app/metrics.h"
 #include "app/pod.h"
 #include "burn/burner.h"
+#include "burn/holds.h"
+#include "burn/memory_holds.h"
 #include "burn/serving_meter.h"
 #include "core/loop.h"
 #include "http/exchange.h"
@@ -36,7 +40,7 @@ class Worker final : public core::Protocol, public http::Handler {
   void run() { loop_.run(); }
 
   // Any thread.
-  [[nodiscard]] WorkerView view() const;
+  [[nodiscard]] WorkerView view();
   void post(core::Mailbox::Letter letter) { loop_.post(std::move(letter)); }
 
   // The worker's thread. ---------------------------------------------------------------------------------------------
@@ -65,10 +69,14 @@ class Worker final : public core::Protocol, public http::Handler {
  private:
   using Handle = void (Worker::*)(const http::Request&, http::Reply&);
 
+  // Control routes are for whoever may command; all routes of a path are for the same.
+  enum class For : uint8_t { Everybody, Control };
+
   struct RouteEntry {
     http::Method method;
     std::string_view path;
     Handle handle;
+    For whom = For::Everybody;
   };
   static const std::vector<RouteEntry>& table();
 
@@ -99,6 +107,7 @@ class Worker final : public core::Protocol, public http::Handler {
     http::Exchange exchange;
     core::ConnectionId id;
     int fd = -1;
+    uint32_t listener = 0;                 // that it came through
     core::TimePoint recycle_at{};          // past it the next answer is the last
     core::TimePoint began{};               // the request being handled
     std::optional<burn::Burner::Id> burn;  // that it waits for
@@ -120,6 +129,8 @@ class Worker final : public core::Protocol, public http::Handler {
   void answer(http::Reply& reply, const http::Response& response);
   void problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
                std::string_view fields = {});
+  void refuse(http::Reply& reply, const Problem& refusal);
+  bool refuse_command(const http::RequestHead& head, http::Reply& reply);
   void log_access(const Session& session, const http::Response& response, core::Duration took);
   void freshen();
   void wake_sampling();
@@ -133,6 +144,9 @@ class Worker final : public core::Protocol, public http::Handler {
   void answer_load(const Session& session, http::Reply& reply, const burn::BurnResult& result);
   void refuse_burn(http::Reply& reply);
   void settle(core::TimePoint now);
+  std::expected<burn::Holds::Hold, Problem> hold_cpu(const HoldRequest& asked);
+  std::expected<burn::MemoryHolds::Hold, Problem> hold_memory(const HoldRequest& asked);
+  void wake_burners();
 
   // Routes.
   void get_root(const http::Request& request, http::Reply& reply);
@@ -145,6 +159,15 @@ class Worker final : public core::Protocol, public http::Handler {
   void get_metrics(const http::Request& request, http::Reply& reply);
   void get_version(const http::Request& request, http::Reply& reply);
   void get_openapi(const http::Request& request, http::Reply& reply);
+  void post_burn(const http::Request& request, http::Reply& reply);
+  void list_burns(const http::Request& request, http::Reply& reply);
+  void delete_burn(const http::Request& request, http::Reply& reply);
+  void post_memory(const http::Request& request, http::Reply& reply);
+  void list_memory(const http::Request& request, http::Reply& reply);
+  void delete_memory(const http::Request& request, http::Reply& reply);
+  void consume_cpu(const http::Request& request, http::Reply& reply);
+  void consume_memory(const http::Request& request, http::Reply& reply);
+  void bump_metric(const http::Request& request, http::Reply& reply);
   void probe(const http::Request& request, http::Reply& reply, std::string_view check, bool passed,
              std::string_view why_not);
 
@@ -163,6 +186,7 @@ class Worker final : public core::Protocol, public http::Handler {
   std::minstd_rand random_;
   std::deque<std::optional<Session>> sessions_;  // by slot; grows, never moves one
   Session* current_ = nullptr;                   // whose input is being taken
+  std::string_view path_parameter_;              // of the request being handled: what stands for {id}, raw
   std::optional<core::TimePoint> last_clock_;    // when the request before was answered, in the same turn
   std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
   size_t load_body_bytes_;

@@ -97,6 +97,7 @@ Router::Match Router::match(Method method, std::string_view path) const {
     found.route = *route;
   } else {
     found.kind = Match::Kind::MethodNotAllowed;
+    found.route = best->routes.front();
     found.allow = best->allow;
   }
   return found;

@@ -18,7 +18,7 @@ class Router {
   struct Match {
     enum class Kind : uint8_t { Found, NotFound, MethodNotAllowed };
     Kind kind = Kind::NotFound;
-    size_t route = 0;                                  // Found: what add() returned
+    size_t route = 0;  // Found: what add() returned; MethodNotAllowed: the first route of that path
     std::string_view parameters[kParametersMax];       // Found: raw segments, in order
     std::string_view allow;                            // MethodNotAllowed: value for Allow; lives as long as the router
   };

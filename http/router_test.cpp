@@ -75,6 +75,8 @@ TEST_F(RouterTest, TellsTheMethodsOfAKnownPath) {
   EXPECT_EQ(allow(Method::Post, "/data/7"), "GET, HEAD, DELETE");
   EXPECT_EQ(allow(Method::Other, "/"), "GET, HEAD");
   EXPECT_EQ(allow(Method::Get, "/a/x/b"), "POST");
+  EXPECT_EQ(router.match(Method::Put, "/data").route, list);
+  EXPECT_EQ(router.match(Method::Put, "/data/7").route, read);
 }
 
 TEST_F(RouterTest, NamesItsRoutes) {

@@ -1,10 +1,11 @@
 """Narrows what this process may do, then becomes the command behind "--".
 
-    confine.py [--open-files N] [--deny-io-uring EPERM|ENOSYS] [--cover PATH] -- COMMAND...
+    confine.py [--open-files N] [--deny-io-uring EPERM|ENOSYS] [--cover PATH] [--join GROUP] -- COMMAND...
 
 --open-files sets RLIMIT_NOFILE, soft and hard. --deny-io-uring installs a seccomp filter that answers the system calls
 of io_uring with that errno, as container runtimes do. --cover puts a socket in the place of a file, in a mount
-namespace of its own: open(2) of a socket fails (ENXIO) for everybody, root included.
+namespace of its own: open(2) of a socket fails (ENXIO) for everybody, root included. --join moves it into a control
+group, given as its directory.
 """
 
 import ctypes
@@ -65,11 +66,17 @@ def cover(path):
         check(LIBC.mount(place.encode(), path.encode(), None, MS_BIND, None), f"covering {path}")
 
 
+def join(group):
+    with open(os.path.join(group, "cgroup.procs"), "w", encoding="ascii") as processes:
+        processes.write(str(os.getpid()))
+
+
 def main():
     arguments = sys.argv[1:]
     while arguments and arguments[0] != "--":
         flag, value, *arguments = arguments
-        {"--open-files": limit_open_files, "--deny-io-uring": deny_io_uring, "--cover": cover}[flag](value)
+        {"--open-files": limit_open_files, "--deny-io-uring": deny_io_uring, "--cover": cover,
+         "--join": join}[flag](value)
     command = arguments[1:]
     os.execvp(command[0], command)
 
