@@ -26,18 +26,27 @@ bool brings_token(const http::RequestHead& head, std::string_view token) {
   return equal_in_constant_time(http::trim_blanks(credentials.substr(blank)), token);
 }
 
-std::string_view port_or_default(const http::Authority& authority) {
-  return authority.port && !authority.port->empty() ? *authority.port : "80";
+struct Scheme {
+  std::string_view prefix;
+  std::string_view default_port;
+};
+
+std::string_view port_of(const http::Authority& authority, const Scheme& scheme) {
+  return authority.port && !authority.port->empty() ? *authority.port : scheme.default_port;
 }
 
-// RFC 6454 section 5: scheme, host and port are the same. We speak http alone; "null" and lists are foreign.
+// RFC 6454 section 5: host and port are the same. We speak http alone, but TLS may end before us: https is as good.
+// "null" and lists are foreign.
 bool is_foreign(std::string_view origin, std::string_view host) {
-  constexpr std::string_view kScheme = "http://";
-  if (!http::equal_without_case(origin.substr(0, kScheme.size()), kScheme)) return true;
-  const auto theirs = http::parse_authority(origin.substr(kScheme.size()));
-  const auto ours = http::parse_authority(host);
-  if (!theirs || !ours || theirs->host.empty()) return true;
-  return !http::equal_without_case(theirs->host, ours->host) || port_or_default(*theirs) != port_or_default(*ours);
+  constexpr Scheme kSchemes[] = {{"http://", "80"}, {"https://", "443"}};
+  for (const Scheme& scheme : kSchemes) {
+    if (!http::equal_without_case(origin.substr(0, scheme.prefix.size()), scheme.prefix)) continue;
+    const auto theirs = http::parse_authority(origin.substr(scheme.prefix.size()));
+    const auto ours = http::parse_authority(host);
+    if (!theirs || !ours || theirs->host.empty()) return true;
+    return !http::equal_without_case(theirs->host, ours->host) || port_of(*theirs, scheme) != port_of(*ours, scheme);
+  }
+  return true;
 }
 
 }  // namespace

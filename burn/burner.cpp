@@ -1,15 +1,11 @@
 #include "burn/burner.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "base/check.h"
+#include "burn/background.h"
 
 namespace kiln::burn {
 namespace {
@@ -57,13 +53,6 @@ class Standstill {
   Duration since_{};
 };
 
-// Linux keeps the nice value by thread (setpriority(2), "C library/kernel differences"), and everybody may raise it.
-// Should a sandbox refuse, the burner is less polite but no less exact.
-void become_background() {
-  pthread_setname_np(pthread_self(), "kiln-burn");
-  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19));
-}
-
 }  // namespace
 
 Burner::Burner(Options options)
@@ -76,14 +65,8 @@ Burner::Burner(Options options)
       index_(options.index),
       holds_(options.holds),
       units_a_nanosecond_(pace_.a_nanosecond()) {
-  // A thread starts with its creator's signal mask (pthread_sigmask(3)): with all blocked, a signal to the process
-  // never lands here, not even before the thread's first line.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = start_background("kiln-burn", [this] { run(); });
+  CHECK(thread_.joinable());
 }
 
 Burner::~Burner() { stop(); }
@@ -181,7 +164,6 @@ Duration Burner::time_of(uint64_t units) const {
 // --- The burner's thread ---------------------------------------------------------------------------------------------
 
 void Burner::run() {
-  become_background();
   looked_ = clocks_.cpu();
   if (&clocks_ == &real_clocks()) calibrate();
   handed_over_ = looked_;

@@ -1,16 +1,13 @@
 #include "burn/memory_holds.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <system_error>
 
 #include "base/check.h"
+#include "burn/background.h"
 
 namespace kiln::burn {
 namespace {
@@ -41,12 +38,6 @@ void touch(std::byte* from, uint64_t bytes) {
   }
 }
 
-// Linux keeps the nice value by thread. Should a sandbox refuse, pages are touched less politely.
-void become_background() {
-  pthread_setname_np(pthread_self(), "kiln-memory");
-  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19));
-}
-
 }  // namespace
 
 MemoryHolds::~MemoryHolds() {
@@ -75,7 +66,8 @@ std::expected<MemoryHolds::Hold, MemoryHolds::Refused> MemoryHolds::add(uint64_t
   const uint64_t all = room();
   const uint64_t left = all > taken ? all - taken : 0;
   if (bytes > left) return std::unexpected(Refused{.why = Refused::Why::NoRoom, .room = left});
-  if (!thread_.joinable() && !start_thread()) return std::unexpected(Refused{.why = Refused::Why::NoThread});
+  if (!thread_.joinable()) thread_ = start_background("kiln-memory", [this] { run(); });
+  if (!thread_.joinable()) return std::unexpected(Refused{.why = Refused::Why::NoThread});
 
   entries_.push_back({.hold = {.id = next_id_++, .bytes = bytes, .time = time, .ends = now + time}});
   wake_.notify_one();
@@ -112,23 +104,7 @@ uint64_t MemoryHolds::promised(TimePoint now) const {
 // --- The thread ------------------------------------------------------------------------------------------------------
 
 // False when the system has no thread to give: a limit on processes is the world's, not our mistake.
-bool MemoryHolds::start_thread() {
-  // A thread starts with its creator's signal mask (pthread_sigmask(3)): with all blocked, a signal to the process
-  // never lands here.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    thread_ = std::thread([this] { run(); });
-  } catch (const std::system_error&) {
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return thread_.joinable();
-}
-
 void MemoryHolds::run() {
-  become_background();
   std::unique_lock lock(mutex_);
   for (;;) {
     if (give_back(lock)) continue;

@@ -71,7 +71,6 @@ class MemoryHolds {
   };
 
   [[nodiscard]] uint64_t promised(TimePoint now) const;
-  bool start_thread();
   void run();
   bool give_back(std::unique_lock<std::mutex>& lock);
   bool fill(std::unique_lock<std::mutex>& lock);
