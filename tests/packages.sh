@@ -1,4 +1,5 @@
-# Debian packages, by what needs them; sourced by ./run, ./test and tests/image. Names are those of Debian 12 and 13.
+# Debian packages, by what needs them; sourced by ./run, ./test, tests/image and bench/packages.py. Names are those of
+# Debian 12 and 13.
 # shellcheck shell=bash disable=SC2016,SC2034
 
 build_packages=(g++ cmake ninja-build pkg-config liburing-dev libmimalloc-dev libcli11-dev libfmt-dev
@@ -6,6 +7,7 @@ build_packages=(g++ cmake ninja-build pkg-config liburing-dev libmimalloc-dev li
 # prometheus is here for promtool, util-linux for setarch.
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-utils wrk prometheus iproute2 util-linux
   procps)
+bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng)
 image_packages=(debootstrap buildah podman runc conmon netavark aardvark-dns catatonit uidmap iptables nftables
   golang-github-containers-common golang-github-containers-image curl jq iproute2)
 

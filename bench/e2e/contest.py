@@ -1,5 +1,6 @@
 """What the measurements share: a server in a cpuacct group of its own on one core, a client on the other."""
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -7,6 +8,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from packages import need  # for those who import this module
 
 SERVER_CPU, CLIENT_CPU = "0", "1"
 CGROUP = "/sys/fs/cgroup/cpuacct"
