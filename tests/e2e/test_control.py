@@ -145,8 +145,8 @@ class WhoMay(KilnTest):
     def test_pages_from_elsewhere(self):
         server = self.start("--control-token", TOKEN)
         own = f"127.0.0.1:{server.port}"
-        for origin in ("http://evil.test", "https://127.0.0.1", "http://127.0.0.1", f"http://{own}.evil.test", "null", "",
-                       f"http://{own}/", f"http://{own} http://evil.test"):
+        for origin in ("http://evil.test", "https://127.0.0.1", "http://127.0.0.1", f"http://{own}.evil.test", "null",
+                       "", f"http://{own}/", f"http://{own} http://evil.test"):
             for method, path in CONTROL + [("OPTIONS", "/burn")]:
                 with self.subTest(f"{method} {path} from {origin!r}"):
                     fields = {"Host": own, "Origin": origin, **BEARER}
