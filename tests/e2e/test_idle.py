@@ -4,11 +4,12 @@ import datetime
 import time
 import unittest
 
-from kiln import SLOW, KilnTest, eventually
+from kiln import SANITIZED, SLOW, KilnTest, eventually
 
 STILL = 3  # seconds: whatever is done once a second shows
 
 
+@unittest.skipIf(SANITIZED, "ThreadSanitizer has a thread of its own that never rests")
 class Idle(KilnTest):
     def wait_until_still(self, server):
         """Until no thread of the server has run for some seconds."""
