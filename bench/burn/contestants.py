@@ -8,6 +8,7 @@ import pathlib
 import select
 import signal
 import socket
+import statistics
 import subprocess
 import time
 
@@ -60,11 +61,16 @@ class Loop:
         self.name, self.group = name, groups.group(name, millicores)
         self.process = self.group.spawn(command, SERVER_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ready_line(self.process, START_SECONDS_MAX, name)
+        self.command_ns = statistics.median(self._billed(1, 1, 0) for _ in range(5))
 
     def burn(self, each_ms, count, rate=0):
-        """What the group was billed for so many burns, in nanoseconds. With a rate: so many a second."""
+        """What the group was billed for so many burns, in nanoseconds; with a rate: so many a second. The cost of
+        reading a command and of answering it is taken off: that of a burn of 1 ns."""
+        return self._billed(round(each_ms * 1e6), count, round(1e9 / rate) if rate else 0) - self.command_ns
+
+    def _billed(self, each_ns, count, interval_ns):
         def command():
-            self.process.stdin.write(f"{round(each_ms * 1e6)} {count} {round(1e9 / rate) if rate else 0}\n")
+            self.process.stdin.write(f"{each_ns} {count} {interval_ns}\n")
             self.process.stdin.flush()
             ready_line(self.process, SILENCE_SECONDS_MAX, self.name)
 
@@ -127,10 +133,10 @@ class Kiln:
             raise Failed(f"POST {path} {body} answered {status}: {answer[:200]}")
         return json.loads(answer)
 
-    def metric(self, name):
-        """Sum over the samples of a metric; nothing where this kiln does not have it."""
+    def metric(self, name, label):
+        """Sum over the samples of a metric with that label; nothing where this kiln does not have it."""
         lines = self.request("GET", "/metrics")[1].decode().splitlines()
-        values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name]
+        values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{") and label in line]
         return sum(values) if values else None
 
     def clients(self):
@@ -175,10 +181,13 @@ class Clients:
         return [json.loads(ready_line(process, SILENCE_SECONDS_MAX, f"client of {path}"))
                 for process, path, _ in self.started]
 
-    def billed(self, idle):
-        """What the server was billed while they ran, and their results. Some requests go ahead on the same connections:
-        what accepting those cost is no longer on its way into anybody's bill."""
+    def warm_up(self):
+        """Some requests go ahead on the same connections: what accepting those cost is then no longer on its way into
+        anybody's bill."""
         self.run(WARM_UP)
+
+    def billed(self, idle):
+        """What the server was billed while they ran, and their results."""
         time.sleep(QUIET)
         results = []
         return billed_while(self.kiln.group, idle, lambda: results.extend(self.run())), results
