@@ -20,6 +20,7 @@
 #include "burn/exactness.h"
 #include "burn/holds.h"
 #include "burn/memory_holds.h"
+#include "burn/serving_meter.h"
 #include "core/loop.h"
 
 namespace kiln::app {
@@ -32,6 +33,7 @@ struct WorkerView {
   const core::LoopCounters* loop = nullptr;
   const core::EngineCounters* engine = nullptr;
   burn::Burner* burner = nullptr;
+  const burn::ServingMeter* meter = nullptr;
   const base::Counter* in_flight = nullptr;
 };
 

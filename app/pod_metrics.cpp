@@ -98,17 +98,6 @@ void burns(const Pod& pod, MetricsText& out) {
   out.family("kiln_burn_cpu_seconds_total", Type::Counter, "CPU time that burns were asked for, and that they burned.");
   out.sample(MetricsText::label("kind", "asked"), seconds(pod.books.sum(&burn::Account::asked)));
   out.sample(MetricsText::label("kind", "burned"), pod.burned_seconds());
-  const burn::Books& books = pod.books;
-  out.family("kiln_request_overhead_cpu_seconds_total", Type::Counter,
-             "CPU time of serving, out of the budgets of burns or on top of them.");
-  const auto held = books.sum(&burn::Account::held);
-  const auto background = books.sum(&burn::Account::background);
-  out.sample(MetricsText::label("paid", "budget"), seconds(books.paid()));
-  out.sample(MetricsText::label("paid", "extra"), seconds(books.outside() - held - background));
-  out.family("kiln_hold_cpu_seconds_total", Type::Counter, "CPU time burned by holds.");
-  out.sample({}, seconds(held));
-  out.family("kiln_background_cpu_seconds_total", Type::Counter, "CPU time of the event loops for nobody's request.");
-  out.sample({}, seconds(background));
   out.family("kiln_burn_units_per_second", Type::Gauge, "Steps of work that this machine burns in a second of CPU.");
   out.sample({}, pod.workers.front().burner->units_a_second());
   out.family("kiln_burn_queue_seconds", Type::Gauge, "CPU time admitted and not yet burned.");
@@ -130,6 +119,29 @@ void bumped(Pod& pod, MetricsText& out) {
     out.family(name, Type::Gauge, "Bumped by POST /BumpMetric.");
     out.sample({}, value);
   }
+}
+
+// Everything that is no burn: with those it adds up to the CPU time of all loops and burners.
+void overhead(const Pod& pod, const std::vector<std::string_view>& routes, MetricsText& out) {
+  out.family("kiln_request_overhead_cpu_seconds_total", Type::Counter,
+             "CPU time of serving, paid out of the budgets of burns or on top of them.");
+  core::Duration extra{};
+  for (size_t route = 0; route < routes.size(); ++route) {
+    core::Duration budget{};
+    core::Duration on_top{};
+    for (const WorkerView& worker : pod.workers) {
+      budget += worker.meter->cost_of(route).budget.get();
+      on_top += worker.meter->cost_of(route).extra.get();
+    }
+    extra += on_top;
+    if (budget.count() > 0) out.sample(labels_of(routes[route], "paid", "budget"), seconds(budget));
+    if (on_top.count() > 0) out.sample(labels_of(routes[route], "paid", "extra"), seconds(on_top));
+  }
+  const core::Duration held = pod.books.sum(&burn::Account::held);
+  out.family("kiln_hold_cpu_seconds_total", Type::Counter, "CPU time burned by holds.");
+  out.sample({}, seconds(held));
+  out.family("kiln_background_cpu_seconds", Type::Gauge, "CPU time of loops and burners for none of these.");
+  out.sample({}, seconds(pod.books.outside() - held - extra));
 }
 
 void loop(const Pod& pod, MetricsText& out) {
@@ -207,6 +219,7 @@ MetricsText render_own(Pod& pod, const std::vector<std::string_view>& routes) {
   durations(pod, routes, out);
   connections(pod, out);
   burns(pod, out);
+  overhead(pod, routes, out);
   holds(pod, out);
   loop(pod, out);
   cpu(pod, pod.usage.snapshot(), out);

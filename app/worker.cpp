@@ -96,7 +96,7 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
       random_(std::random_device{}()),
       identity_fields_("X-Pod-Name: " + pod.identity.pod_name + "\r\nX-Node-Name: " + pod.identity.node_name + "\r\n"),
       load_body_bytes_(load_body_bytes_max(pod.identity)),
-      meter_(pod.books.account(index)),
+      meter_(pod.books.account(index), table().size() + 2),
       burner_({.queue_max = pod.settings.burn_queue,
                .waiting_together = &pod.burn_waiting,
                .books = &pod.books,
@@ -136,6 +136,7 @@ WorkerView Worker::view() {
           .loop = &loop_.counters(),
           .engine = &loop_.engine_counters(),
           .burner = &burner_,
+          .meter = &meter_,
           .in_flight = &in_flight_};
 }
 
@@ -327,7 +328,8 @@ void Worker::finish_burn(core::ConnectionId id, const burn::BurnResult& result) 
   http::Reply reply(s.exchange, connection->output());
   switch (result.outcome) {
     case burn::Outcome::Done:
-      if (s.pays) meter_.answer({.asked = result.requested, .paid = result.paid, .received = s.received_share});
+      if (s.pays)
+        meter_.answer({.route = s.label, .asked = result.requested, .paid = result.paid, .received = s.received_share});
       if (const std::unique_ptr<HeldAnswer> held = std::move(s.held)) {
         answer(reply, held->response);
       } else {
@@ -408,7 +410,7 @@ bool Worker::refuse_command(const http::RequestHead& head, http::Reply& reply) {
 }
 
 void Worker::refused(http::Refusal /*refusal*/, int status) {
-  meter_.serve();
+  meter_.serve(labels_.size() - 1);
   last_clock_.reset();
   counters_.count(labels_.size() - 1, http::Method::Other, status, {});
 }
@@ -418,7 +420,7 @@ void Worker::answer(http::Reply& reply, const http::Response& response) {
   if (costs_[s.label] && hold_back(s, reply, response)) return;
   if (closing_) reply.exchange().close_after_next();
   reply.send(response);
-  if (!s.pays) meter_.serve();
+  if (!s.pays) meter_.serve(s.label);
   in_flight_.set(in_flight_.get() - 1);
   last_clock_ = loop_.engine().now();
   const core::Duration took = *last_clock_ - s.began;

@@ -31,7 +31,6 @@ struct Account {
   // By the loop's thread.
   TimeSum loop;          // all of its CPU time, as far as it was read
   TimeSum paid_by_loop;  // of it: serving requests whose budgets cover it
-  TimeSum background;    // of it: turns that served nobody
   // By the burner's thread.
   TimeSum burner;          // all of its CPU time, as far as it was read
   TimeSum paid_by_burner;  // of it: waking up and handing over, covered by budgets

@@ -28,11 +28,18 @@ void ServingMeter::collect(const Paying& request, Duration cost) {
   Duration old{};
   if (request.asked <= kAboutTheSame * uncovered_of_) old = std::min(left - own, uncovered_);
   account_.paid_by_loop.add(own + old);
+  Cost& of_route = of_routes_[request.route];
+  of_route.budget.add(request.paid + own + old);
   uncovered_ -= old;
-  if (own < cost && request.asked > Duration(0)) {
-    uncovered_ = std::min(uncovered_ + cost - own, kUncoveredMax);
+  if (own == cost) return;
+  Duration lost = cost - own;
+  if (request.asked > Duration(0)) {
+    uncovered_ += std::exchange(lost, Duration(0));
+    lost = std::max(Duration(0), uncovered_ - kUncoveredMax);
+    uncovered_ -= lost;
     uncovered_of_ = request.asked;
   }
+  of_route.extra.add(lost);
 }
 
 ServingMeter::Shares ServingMeter::settle(TimePoint now, Duration cpu) {
@@ -40,7 +47,6 @@ ServingMeter::Shares ServingMeter::settle(TimePoint now, Duration cpu) {
   last_ = cpu;
   settled_ = now;
   account_.loop.add(total);
-  account_.background.add(excluded_);
   pending_ += total - std::exchange(excluded_, Duration(0));
 
   told_.clear();
@@ -49,10 +55,14 @@ ServingMeter::Shares ServingMeter::settle(TimePoint now, Duration cpu) {
     each = pending_ / static_cast<Duration::rep>(units_);
     for (const Paying& request : answered_) collect(request, request.received + each);
     answered_.clear();
+    for (const size_t route : served_) {
+      of_routes_[route].extra.add(each * std::exchange(units_of_routes_[route], 0));
+    }
+    served_.clear();
     told_.swap(received_);
     pending_ = {};
   } else if (for_nobody_) {
-    account_.background.add(std::exchange(pending_, Duration(0)));
+    pending_ = {};
   }
   units_ = 0;
   has_paying_ = for_nobody_ = false;

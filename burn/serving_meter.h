@@ -32,17 +32,23 @@ class ServingMeter {
 
   // A request that is answered now, and what became known of its costs before.
   struct Paying {
+    size_t route = 0;
     Duration asked{};     // its budget
     Duration paid{};      // of it, by the burner for handing over
     Duration received{};  // its share of the turn that received it
   };
 
-  explicit ServingMeter(Account& account) : account_(account) {}
+  // `routes` are counted apart; whoever calls names them by number.
+  ServingMeter(Account& account, size_t routes) : account_(account), of_routes_(routes), units_of_routes_(routes) {}
 
   // The thread's CPU clock stands at `cpu`: nothing before that is anybody's.
   void begin(Duration cpu) { last_ = cpu; }
 
-  void serve(unsigned units = 2) { units_ += units; }
+  void serve(size_t route) {
+    units_ += 2;
+    if (units_of_routes_[route] == 0) served_.push_back(route);
+    units_of_routes_[route] += 2;
+  }
   // `key` names the request: settle() returns it with the others whose share is known then.
   void receive(uint64_t key);
   void answer(const Paying& request);
@@ -60,6 +66,13 @@ class ServingMeter {
   };
   Shares settle(TimePoint now, Duration cpu);
 
+  // What serving a route cost, any thread: out of the budgets of its requests, and on top of them.
+  struct Cost {
+    TimeSum budget;
+    TimeSum extra;
+  };
+  [[nodiscard]] const Cost& cost_of(size_t route) const { return of_routes_[route]; }
+
  private:
   void collect(const Paying& request, Duration cost);
 
@@ -70,6 +83,9 @@ class ServingMeter {
   Duration excluded_{};  // for the pod itself
   Duration uncovered_{};
   Duration uncovered_of_{};  // the budget of the request that it is left from
+  std::vector<Cost> of_routes_;
+  std::vector<Duration::rep> units_of_routes_;  // other than paying requests, since the last reading
+  std::vector<size_t> served_;                  // routes with any
   uint64_t units_ = 0;
   bool has_paying_ = false;
   bool for_nobody_ = false;  // true when this turn worked for the pod itself

@@ -16,12 +16,12 @@ struct ServingMeterTest : testing::Test {
 
   ServingMeter::Duration cpu = 1s;
   Account account;
-  ServingMeter meter{account};
+  ServingMeter meter{account, 3};
 };
 
 TEST_F(ServingMeterTest, SharesATurnOverWhatItServed) {
   meter.receive(7);
-  meter.serve();
+  meter.serve(1);
   meter.receive(9);
   const auto shares = settle(40us);
   EXPECT_EQ(shares.received, (std::vector<uint64_t>{7, 9}));
@@ -29,9 +29,12 @@ TEST_F(ServingMeterTest, SharesATurnOverWhatItServed) {
   EXPECT_EQ(account.loop.get(), 40us);
   EXPECT_EQ(account.paid_by_loop.get(), 0us) << "nobody has been answered";
 
-  meter.answer({.asked = 5ms, .paid = 0us, .received = 10us});
+  meter.answer({.route = 2, .asked = 5ms, .paid = 3us, .received = 10us});
   EXPECT_TRUE(settle(15us).received.empty());
   EXPECT_EQ(account.paid_by_loop.get(), 25us);
+  EXPECT_EQ(meter.cost_of(1).extra.get(), 20us);
+  EXPECT_EQ(meter.cost_of(2).budget.get(), 28us) << "what the burner took of it included";
+  EXPECT_EQ(meter.cost_of(2).extra.get(), 0us);
 }
 
 TEST_F(ServingMeterTest, CollectsNoMoreThanTheBudgetOfTheRequestItself) {
@@ -62,6 +65,7 @@ TEST_F(ServingMeterTest, TakesNothingFromALargeRequestForManySmallOnes) {
     settle(50us);
   }
   EXPECT_EQ(account.paid_by_loop.get(), 20ms);
+  EXPECT_EQ(meter.cost_of(0).extra.get(), 30ms - 500us);
   meter.answer({.asked = 5ms});
   settle(50us);
   EXPECT_EQ(account.paid_by_loop.get(), 20ms + 50us);
@@ -79,26 +83,24 @@ TEST_F(ServingMeterTest, LeavesTheCostOfATurnForNobodyToTheNext) {
   meter.receive(1);
   EXPECT_EQ(settle(20us).each, 60us);
   EXPECT_EQ(account.loop.get(), 60us);
-  EXPECT_EQ(account.background.get(), 0us);
 }
 
 TEST_F(ServingMeterTest, KeepsThePodsOwnWorkApart) {
   meter.work_for_nobody(25us);
   meter.receive(1);
   EXPECT_EQ(settle(35us).each, 10us) << "beside a request only the work itself is apart";
-  EXPECT_EQ(account.background.get(), 25us);
 
   meter.work_for_nobody(25us);
   settle(40us);
-  EXPECT_EQ(account.background.get(), 65us) << "alone, the wake-up too";
   meter.receive(1);
-  EXPECT_EQ(settle(10us).each, 10us);
+  EXPECT_EQ(settle(10us).each, 10us) << "alone, the wake-up too";
+  EXPECT_EQ(account.loop.get(), 85us);
 }
 
 TEST_F(ServingMeterTest, ReadsTheClockAtOnceForPayingRequestsAndNowAndThenForOthers) {
   settle(1us);
   EXPECT_FALSE(meter.due(kNow));
-  meter.serve();
+  meter.serve(1);
   EXPECT_FALSE(meter.due(kNow + 99us));
   EXPECT_TRUE(meter.due(kNow + 100us));
   meter.receive(1);

@@ -94,7 +94,7 @@ class Amount(SharedServerTest):
             metrics = self.server.metrics()
             return [metrics.one("kiln_burn_cpu_seconds_total", kind="asked"),
                     metrics.one("kiln_burn_cpu_seconds_total", kind="burned"),
-                    metrics.one("kiln_request_overhead_cpu_seconds_total", paid="budget")]
+                    metrics.one("kiln_request_overhead_cpu_seconds_total", route="/load", paid="budget")]
 
         before = figures()
         self.burn(2, 20, 10)
