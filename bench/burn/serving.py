@@ -85,7 +85,7 @@ class Load:
 
 def measure_load(kiln, idle, ms, rate, count, with_infos=False):
     def book():
-        return kiln.metric(OVERHEAD, 'route="/api/info"') if with_infos else None
+        return kiln.metric(OVERHEAD, 'route="/api/info",paid="extra"') if with_infos else None
 
     with kiln.clients() as clients:
         clients.add(f"/load?ms={ms:g}", rate, count=count)
