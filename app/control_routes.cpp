@@ -114,6 +114,7 @@ std::expected<burn::Holds::Hold, Problem> Worker::hold_cpu(const HoldRequest& as
 // Each worker follows the target with its own share, so all of them have to know.
 void Worker::wake_burners() {
   for (const WorkerView& worker : pod_.workers) worker.burner->wake();
+  wake_sampling();  // had it fallen asleep since the request came, nobody would watch the hold
 }
 
 void Worker::post_burn(const http::Request& request, http::Reply& reply) {

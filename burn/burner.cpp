@@ -376,7 +376,8 @@ void Burner::hold() {
     if (step > Duration(0)) {
       standstill.end();
     } else if (standstill.lasts(clocks_)) {
-      break;
+      holding_ = false;  // nobody knows what is burned; until the holds change
+      return;
     }
   }
   control_.burned(held);

@@ -19,8 +19,9 @@ void HoldControl::begin(Duration wall, Duration others) {
 }
 
 HoldControl::Duration HoldControl::due(Duration wall, double cores, Duration others) {
-  owed_ += scaled(wall - wall_, cores) - (others - others_);
-  owed_ = std::clamp(owed_, -scaled(kAheadMax, cores), scaled(kLateMax, cores));
+  const Duration elapsed = wall - wall_;
+  owed_ += scaled(elapsed, cores) - (others - others_);
+  owed_ = std::clamp(owed_, -scaled(kAheadMax, cores), scaled(elapsed < kStall ? kLateMax : kTick, cores));
   wall_ = wall;
   others_ = others;
   return std::max(owed_, Duration(0));

@@ -12,8 +12,10 @@ class HoldControl {
   using Duration = std::chrono::nanoseconds;
 
   static constexpr Duration kTick = std::chrono::milliseconds(10);
-  // What a late tick may make up for, the tick itself included: 1.5 % of a second too much, at worst.
+  // What a late tick may make up for, the tick itself included.
   static constexpr Duration kLateMax = std::chrono::milliseconds(25);
+  // Longer than any stall that a quota causes in its period: starved or stopped, so nothing is owed but a tick.
+  static constexpr Duration kStall = std::chrono::milliseconds(100);
   // How much of others' overspending is remembered.
   static constexpr Duration kAheadMax = std::chrono::seconds(1);
 

@@ -24,7 +24,11 @@ TEST(HoldControl, HoldsItsShareTickByTick) {
 }
 
 TEST(HoldControl, MakesUpForALateTickButNotForAStall) {
-  for (const auto& [stall, expected] : {std::pair{24ms, 24ms * 0.5}, {26ms, 25ms * 0.5}, {6000ms, 25ms * 0.5}}) {
+  for (const auto& [stall, expected] : {std::pair{24ms, 24ms * 0.5},
+                                        {26ms, 25ms * 0.5},
+                                        {99ms, 25ms * 0.5},
+                                        {100ms, 10ms * 0.5},
+                                        {6000ms, 10ms * 0.5}}) {
     HoldControl control;
     control.begin(0s, 0ns);
     EXPECT_EQ(control.due(Duration(stall), 0.5, 0ns), std::chrono::duration_cast<Duration>(expected));
