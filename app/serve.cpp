@@ -63,10 +63,23 @@ std::unexpected<base::Error> of_flag(std::string_view flag, uint16_t port, base:
   return std::unexpected(std::move(error));
 }
 
+// A process that was killed with an io_uring leaves its sockets to the kernel, which closes them a little after the
+// process is gone. So a port in use is looked at again for a moment, before it is somebody else's.
+base::Result<base::Fd> listen_soon(const core::ListenOptions& options) {
+  constexpr auto kMoment = std::chrono::milliseconds(500);
+  constexpr int kLookEveryMilliseconds = 10;
+  const TimePoint until = std::chrono::steady_clock::now() + kMoment;
+  for (;;) {
+    auto listener = core::listen(options);
+    if (listener || listener.error().code != EADDRINUSE || std::chrono::steady_clock::now() >= until) return listener;
+    ::poll(nullptr, 0, kLookEveryMilliseconds);
+  }
+}
+
 base::Result<Listeners> open_listeners(const ServeSettings& settings, unsigned workers) {
   Listeners out;
   // Alone first: sharing the port would also share it with a second kiln, without a word.
-  auto alone = core::listen({.address = settings.address, .port = settings.port});
+  auto alone = listen_soon({.address = settings.address, .port = settings.port});
   if (!alone) return of_flag("--port", settings.port, std::move(alone.error()));
   if (workers == 1) {
     out.main.push_back(std::move(*alone));
@@ -80,7 +93,7 @@ base::Result<Listeners> open_listeners(const ServeSettings& settings, unsigned w
     }
   }
   if (settings.admin_port) {
-    auto admin = core::listen({.address = settings.address, .port = *settings.admin_port});
+    auto admin = listen_soon({.address = settings.address, .port = *settings.admin_port});
     if (!admin) return of_flag("--admin-port", *settings.admin_port, std::move(admin.error()));
     out.admin = std::move(*admin);
   }

@@ -332,7 +332,7 @@ class Server:
         try:
             self.listening = self.wait_for_log("listening", within=10)
         except BaseException:
-            self._kill()
+            self.kill()
             raise
         self.port = self.listening["port"]
         admin = self.listening["admin_port"]
@@ -421,9 +421,9 @@ class Server:
             if complaints := self.complaints():
                 raise AssertionError(f"on stderr: {complaints}")
         finally:
-            self._kill()
+            self.kill()
 
-    def _kill(self):
+    def kill(self):
         self._reading.set()
         self.process.kill()
         self.process.wait()

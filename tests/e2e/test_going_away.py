@@ -172,6 +172,17 @@ class SecondSignal(KilnTest):
                     self.assertEqual(server.wait(within=3), 0)
 
 
+class Killed(KilnTest):
+    def test_starts_again_on_its_port(self):
+        port = 0
+        for _ in range(5):
+            server = kiln.Server("--port", port)
+            self.addCleanup(server.kill)
+            port = server.port
+            self.assertEqual(server.fetch("/livez").status, 200)
+            server.kill()
+
+
 class RollingRestart(KilnTest):
     """Two servers; new connections go to whoever said within the last second that it is ready, as a Service does."""
 
