@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "core/listener.h"
 #include "http/date.h"
+#include "http/target.h"
 
 namespace kiln::app {
 
@@ -368,7 +369,9 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
   if (enough || loop_.now() >= s.recycle_at) s.exchange.close_after_next();
 
   using Kind = http::Router::Match::Kind;
-  const http::Router::Match match = router_.match(request.head.method, request.head.path);
+  std::string_view path = request.head.path;
+  if (path.find('%') != std::string_view::npos) path = path_ = http::decode_unreserved(path);
+  const http::Router::Match match = router_.match(request.head.method, path);
   const bool is_control = match.kind != Kind::NotFound && table()[match.route].whom == For::Control;
   // Where there is an admin listener the main one knows no control routes.
   const bool is_hidden = is_control && settings.admin_port && s.listener == kMainListener;
@@ -382,6 +385,10 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
     }
   }
   s.label = labels_.size() - 2;
+  // RFC 9110 section 9.1: 405 is for methods that this server has for other paths.
+  if (request.head.method == http::Method::Other) {
+    return problem(reply, 501, "Not Implemented", "This server implements GET, HEAD, POST, DELETE and OPTIONS.");
+  }
   if (is_known) {
     const std::string allow = "Allow: " + std::string(match.allow) + "\r\n";
     if (request.head.method == http::Method::Options) return answer(reply, {.status = 204, .fields = allow});

@@ -186,7 +186,8 @@ class Worker final : public core::Protocol, public http::Handler {
   std::minstd_rand random_;
   std::deque<std::optional<Session>> sessions_;  // by slot; grows, never moves one
   Session* current_ = nullptr;                   // whose input is being taken
-  std::string_view path_parameter_;              // of the request being handled: what stands for {id}, raw
+  std::string path_;                             // of the request being handled, without needless escapes
+  std::string_view path_parameter_;              // what stands in it for {id}, raw
   std::optional<core::TimePoint> last_clock_;    // when the request before was answered, in the same turn
   std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
   size_t load_body_bytes_;

@@ -91,14 +91,13 @@ Refusal BodyDecoder::take_byte(char byte, const Limits& limits) {
 }
 
 Refusal BodyDecoder::take_size_digit(char byte) {
-  constexpr uint8_t kDigitsMax = 16;  // of 64 bits; leading zeros count
   if (is(CharClass::HexDigit, byte)) {
-    if (size_digits_ == kDigitsMax) return Refusal::BadChunk;
-    ++size_digits_;
+    if (left_ >> 60 != 0) return Refusal::BadChunk;  // more than 64 bits, leading zeros aside
+    size_begun_ = true;
     left_ = left_ << 4 | hex_value(byte);
     return Refusal::None;
   }
-  if (size_digits_ == 0) return Refusal::BadChunk;
+  if (!size_begun_) return Refusal::BadChunk;
   if (byte == '\r') {
     state_ = State::SizeLineFeed;
   } else if (byte == ';') {
@@ -162,7 +161,7 @@ Refusal BodyDecoder::finish_size_line(const Limits& limits) {
   overhead_ -= std::min(overhead_, excused);
   if (overhead_ > limits.chunk_overhead_bytes_max) return Refusal::BadChunk;
   state_ = left_ == 0 ? State::TrailerStart : State::Data;
-  size_digits_ = 0;
+  size_begun_ = false;
   line_bytes_ = 0;
   return Refusal::None;
 }

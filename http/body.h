@@ -43,7 +43,7 @@ class BodyDecoder {
 
   State state_ = State::Done;
   Refusal refusal_ = Refusal::None;  // in Failed: why
-  uint8_t size_digits_ = 0;
+  bool size_begun_ = false;          // true when the size line has a digit
   uint64_t left_ = 0;          // bytes left of the body or the chunk
   uint64_t decoded_ = 0;       // bytes of the chunks so far
   uint64_t overhead_ = 0;      // bytes of the size lines so far, less what their data excuses

@@ -268,13 +268,14 @@ TEST_F(ExchangeTest, RefusesGarbageAtItsFirstByte) {
 TEST_F(ExchangeTest, RefusesLimitsThoughNoLineEnds) {
   context.limits.request_line_bytes_max = 32;
   context.limits.head_bytes_max = 64;
-  for (const std::string& begin : {std::string(), get("/").substr(0, 16)}) {
+  const std::vector<std::pair<std::string, int>> rows = {{"", 501}, {"GET /", 414}, {get("/").substr(0, 16), 431}};
+  for (const auto& [begin, status] : rows) {
     exchange = Exchange(context, 0);
     input.clear();
     take_output();
     receive(begin);
     for (int byte = 0; byte < 64 && exchange.phase() == Phase::Head; ++byte) receive("x");
-    EXPECT_EQ(statuses(), std::vector<int>{begin.empty() ? 414 : 431});
+    EXPECT_EQ(statuses(), std::vector<int>{status});
     EXPECT_LE(input.size(), 64u);
   }
 }

@@ -127,7 +127,7 @@ ParseOutcome HeadParser::skip_empty_lines() {
 
 ParseOutcome HeadParser::parse_request_line() {
   const size_t line_bytes_max = std::min(limits_.request_line_bytes_max, limits_.head_bytes_max - offset());
-  stop_at(offset() + line_bytes_max, Refusal::RequestLineTooLong);
+  stop_at(offset() + line_bytes_max, Refusal::MethodTooLong);
 
   const char* const method = at_;
   skip(CharClass::Token);
@@ -136,6 +136,7 @@ ParseOutcome HeadParser::parse_request_line() {
   head_.method_text = since(method);
   head_.method = method_of(head_.method_text);
   ++at_;
+  if (at_end_ != Refusal::None) at_end_ = Refusal::RequestLineTooLong;  // not the method's fault any more
 
   if (const auto outcome = parse_target(); outcome != ParseOutcome::Complete) return outcome;
   return parse_version();
@@ -272,13 +273,16 @@ Refusal HeadParser::note_field(std::string_view name, std::string_view value) {
   }
 }
 
-// An empty Host is what a client sends for a target without authority (RFC 9112 section 3.2).
+// An http URI has a host (RFC 9110 section 4.2.1), so an empty one names nothing here but the server as a whole. A comma
+// may stand in a host (RFC 3986), but in no name that DNS has: it comes from two lines that somebody has joined.
 Refusal HeadParser::note_host(std::string_view value) {
   if (host_seen_) return Refusal::BadHost;
   host_seen_ = true;
   const auto authority = parse_authority(value);
-  if (!authority || (authority->host.empty() && authority->port)) return Refusal::BadHost;
-  if (head_.form != TargetForm::Absolute) head_.host = value;
+  if (!authority || value.find(',') != std::string_view::npos) return Refusal::BadHost;
+  if (head_.form == TargetForm::Absolute) return Refusal::None;
+  if (authority->host.empty() && (authority->port || head_.form != TargetForm::Asterisk)) return Refusal::BadHost;
+  head_.host = value;
   return Refusal::None;
 }
 

@@ -102,8 +102,8 @@ TEST(Parser, ForgetsTheRequestBefore) {
   RequestHead head;
   const auto before = with_fields({"Host: a", "Content-Length: 5", "Connection: close", "Expect: 100-continue"});
   ASSERT_EQ(parse_head(before, {}, head).outcome, ParseOutcome::Complete);
-  ASSERT_EQ(parse_head("GET / HTTP/1.1\r\nHost:\r\n\r\n", {}, head).outcome, ParseOutcome::Complete);
-  EXPECT_EQ(head.method, Method::Get);
+  ASSERT_EQ(parse_head("OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", {}, head).outcome, ParseOutcome::Complete);
+  EXPECT_EQ(head.method, Method::Options);
   EXPECT_EQ(head.framing, Framing::None);
   EXPECT_EQ(head.content_length, 0u);
   EXPECT_TRUE(head.keep_alive);
@@ -224,7 +224,9 @@ TEST(Parser, WantsOneValidHost) {
          {"port", with_fields({"Host: example.org:8080"})},
          {"empty port", with_fields({"Host: example.org:"})},
          {"IPv6", with_fields({"hOST: [2001:db8::1]:80"})},
-         {"empty", with_fields({"Host:"})},
+         {"empty", with_fields({"Host:"}), Refusal::BadHost},
+         {"empty, of the server as a whole", "OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n"},
+         {"empty in absolute-form", "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n"},
          {"missing", with_fields({}), Refusal::MissingHost},
          {"missing in absolute-form", "GET http://a/ HTTP/1.1\r\n\r\n", Refusal::MissingHost},
          {"missing in 1.0", with_fields({}, "HTTP/1.0")},
@@ -233,6 +235,7 @@ TEST(Parser, WantsOneValidHost) {
          {"user information", with_fields({"Host: u@a"}), Refusal::BadHost},
          {"path", with_fields({"Host: a/b"}), Refusal::BadHost},
          {"list", with_fields({"Host: a, b"}), Refusal::BadHost},
+         {"list without a blank", with_fields({"Host: a,b"}), Refusal::BadHost},
          {"blank inside", with_fields({"Host: a b"}), Refusal::BadHost},
          {"port alone", with_fields({"Host: :80"}), Refusal::BadHost},
          {"port of letters", with_fields({"Host: a:http"}), Refusal::BadHost},
@@ -354,7 +357,8 @@ TEST(Parser, LimitsTheRequestLine) {
     EXPECT_EQ(parse_every_prefix(line + "Host: a\r\n\r\n", limits).refusal, refusal);
     EXPECT_EQ(parse_every_prefix("\r\n\r\n" + line + "Host: a\r\n\r\n", limits).refusal, refusal);
   }
-  EXPECT_EQ(parse_every_prefix(std::string(40, 'M'), limits).refusal, Refusal::RequestLineTooLong);
+  EXPECT_EQ(parse_every_prefix(std::string(40, 'M'), limits).refusal, Refusal::MethodTooLong);
+  EXPECT_EQ(parse_every_prefix(std::string(31, 'M') + " /xx", limits).refusal, Refusal::RequestLineTooLong);
 }
 
 TEST(Parser, LimitsTheHead) {

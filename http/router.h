@@ -27,8 +27,7 @@ class Router {
   // A GET route answers HEAD too.
   size_t add(Method method, std::string_view path);
 
-  // Literal segments win over parameters. `path` is the raw path; percent-encoded unreserved characters are not
-  // decoded: "/api%2finfo" is not "/api/info".
+  // Literal segments win over parameters. `path` is compared byte by byte: "/api%2finfo" is not "/api/info".
   [[nodiscard]] Match match(Method method, std::string_view path) const;
 
   // A route's template, for labels; its method; how many routes there are.

@@ -17,6 +17,7 @@ struct Row {
 constexpr std::array kRefusals = {
     Row{Refusal::None, {500, "Not refused", "This request was not refused."}},
     Row{Refusal::BadMethod, {400, "Bad method", "The request must begin with a method, which is a token."}},
+    Row{Refusal::MethodTooLong, {501, "Method too long", "This server implements no method as long as that."}},
     Row{Refusal::BadTarget,
         {400, "Bad request target",
          "The request target must be a path, an http URI, or * for OPTIONS, percent-encoded."}},

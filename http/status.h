@@ -13,6 +13,7 @@ std::string_view reason_phrase(int status);
 enum class Refusal : uint8_t {
   None,
   BadMethod,             // not a token (RFC 9110 section 9.1)
+  MethodTooLong,         // longer than any we implement: 501 (RFC 9112 section 3)
   BadTarget,             // none of the four forms, or one that its method may not use (RFC 9112 section 3.2)
   BadVersion,            // not HTTP/d.d (RFC 9112 section 2.3)
   UnsupportedVersion,    // a major version other than 1

@@ -6,6 +6,15 @@
 #include "http/ascii.h"
 
 namespace kiln::http {
+namespace {
+
+// RFC 3986 section 2.3.
+bool is_unreserved(char byte) {
+  return is_digit(byte) || (lower(byte) >= 'a' && lower(byte) <= 'z') ||
+         std::string_view("-._~").find(byte) != std::string_view::npos;
+}
+
+}  // namespace
 
 std::optional<std::string> percent_decode(std::string_view text, Plus plus) {
   if (!escapes_are_whole(text)) return {};
@@ -18,6 +27,23 @@ std::optional<std::string> percent_decode(std::string_view text, Plus plus) {
     } else {
       decoded.push_back(text[at] == '+' && plus == Plus::Space ? ' ' : text[at]);
     }
+  }
+  return decoded;
+}
+
+std::string decode_unreserved(std::string_view path) {
+  std::string decoded;
+  decoded.reserve(path.size());
+  for (size_t at = 0; at < path.size(); ++at) {
+    if (path[at] == '%') {
+      const char byte = static_cast<char>(hex_value(path[at + 1]) << 4 | hex_value(path[at + 2]));
+      if (is_unreserved(byte)) {
+        decoded.push_back(byte);
+        at += 2;
+        continue;
+      }
+    }
+    decoded.push_back(path[at]);
   }
   return decoded;
 }

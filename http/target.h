@@ -13,6 +13,10 @@ namespace kiln::http {
 enum class Plus : bool { Literal, Space };
 std::optional<std::string> percent_decode(std::string_view text, Plus plus);
 
+// A path without needless escapes: %XX of an unreserved character is that character (RFC 3986 section 6.2.2.2; RFC 9110
+// section 4.2.3 makes "/%61pi" and "/api" the same). All others stay, above all %2F and %00. `path` has whole escapes.
+std::string decode_unreserved(std::string_view path);
+
 struct Parameter {
   std::string name;
   std::string value;

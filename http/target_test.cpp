@@ -26,6 +26,14 @@ TEST(Target, RefusesBadEscapes) {
   }
 }
 
+TEST(Target, DecodesOnlyWhatNeededNoEscape) {
+  EXPECT_EQ(decode_unreserved("/%61pi/%69n%66o"), "/api/info");
+  EXPECT_EQ(decode_unreserved("/%41%5A%7a%30%39%2D%2e%5f%7E"), "/AZz09-._~");
+  EXPECT_EQ(decode_unreserved("/a%2Fb%2f%00%25%20%3f%40%5B%60%7B%80%ff"), "/a%2Fb%2f%00%25%20%3f%40%5B%60%7B%80%ff");
+  EXPECT_EQ(decode_unreserved("/%2561"), "/%2561");  // once is enough
+  EXPECT_EQ(decode_unreserved("/%61"), "/a");
+}
+
 TEST(Target, ParsesForms) {
   using Pairs = std::vector<std::pair<std::string, std::string>>;
   const std::vector<std::pair<const char*, Pairs>> rows = {

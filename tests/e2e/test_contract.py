@@ -570,13 +570,25 @@ class EveryAnswer(ContractTest):
 
     def test_wrong_methods_name_the_right_ones(self):
         for path, methods in ROUTES.items():
-            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"):
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
                 if method in methods:
                     continue
                 with self.subTest(f"{method} {path}"):
                     answer = self.fetch(path, method=method)
                     self.assertEqual(answer.status, 405)
                     self.assertEqual(allow_of(answer) - {"OPTIONS"}, methods)
+
+    def test_methods_that_no_route_has(self):
+        for method in ("BREW", "get", "M-SEARCH"):
+            for path in ("/livez", "/nowhere"):
+                with self.subTest(f"{method} {path}"):
+                    self.assert_problem(self.fetch(path, method=method), 501)
+
+    def test_needless_escapes_in_paths(self):
+        self.assertEqual(self.fetch("/%6civez").status, 200)
+        self.assertEqual(self.fetch("/api/%69nfo?x=%00").status, 200)
+        self.assertEqual(self.fetch("/api%2Finfo").status, 404)
+        self.assertEqual(self.fetch("/%256civez").status, 404)
 
     def test_absolute_targets(self):
         self.assertEqual(self.fetch("http://kiln.test/livez").body, b"ok\n")
