@@ -148,11 +148,9 @@ void Connection::offer(std::string_view fresh) {
 }
 
 void Connection::drop(size_t bytes) {
-  lingered_bytes_ += bytes;
-  if (lingered_bytes_ <= loop_.options().linger_bytes_max) return;
-  // While the last answer is still being sent closing would cut it: then only no more is read.
-  if (state_ == State::Lingering) return close();
-  stop_receiving();
+  if (state_ == State::Lingering) return extend_lingering();
+  dropped_bytes_ += bytes;
+  if (dropped_bytes_ > loop_.options().input_bytes_max) stop_receiving();
 }
 
 void Connection::stop_receiving() {
@@ -240,16 +238,29 @@ void Connection::abort() {
 }
 
 void Connection::linger() {
+  if (!loop_.may_linger()) return close();
   enter(State::Lingering);
-  lingered_bytes_ = 0;
+  loop_.count_lingering(1);
   std::string().swap(input_);
   loop_.take_back_buffer(output_);
   loop_.engine().shutdown(fd_, SHUT_WR);
-  set_own_deadline(loop_.options().linger_timeout);
+  linger_until_ = loop_.now() + loop_.options().linger_time_max;
+  extend_lingering();
   arm_receive();
 }
 
+void Connection::extend_lingering() {
+  own_deadline_ = std::min(loop_.now() + loop_.options().linger_timeout, linger_until_);
+  loop_.wheel().arm(slot_, own_deadline_);
+}
+
+void Connection::give_up() {
+  loop_.engine().reset_at_close(fd_);
+  close();
+}
+
 void Connection::close() {
+  if (state_ == State::Lingering) loop_.count_lingering(-1);
   enter(State::Closing);
   deadline_ = TimerWheel::kNever;
   loop_.protocol().closed(*this);
@@ -271,7 +282,7 @@ void Connection::free_when_idle() {
   enter(State::Free);
   fd_ = -1;
   generation_ = (generation_ + 1) & Token::kGenerationMask;
-  lingered_bytes_ = 0;
+  dropped_bytes_ = 0;
   linger_ = Linger::No;
   lives_on_ = starved_ = input_ended_ = end_told_ = aborted_ = false;
   own_deadline_ = TimerWheel::kNever;
@@ -301,7 +312,7 @@ TimePoint Connection::deadline_passed(TimePoint now) {
       if (sending_now_) loop_.engine().cancel(fd_, token(Operation::Send));
       own_deadline_ = now + loop_.options().close_timeout;
     } else {
-      close();
+      give_up();
     }
   } else if (sending_now_) {
     // The peer has its own time to take an answer; until then the protocol is not offered what it waits for.

@@ -1,11 +1,12 @@
 // One accepted connection: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket: one
 // receive and one send in flight, nothing reused before its last completion, closed by one procedure.
 //
-//   Open --finish()--> Flushing --sent--> Lingering --end, 64 KiB or 2 s--> Closing --all completed--> Free
+//   Open --finish()--> Flushing --sent--> Lingering --end, silence, 30 s--> Closing --all completed--> Free
 //     |                    |                                                  ^
 //     +---- abort(), peer gone, write stalled --------------------------------+
 //
-// Closing is a join: shutdown(2) makes what is in flight complete; close(2) follows the last completion.
+// Closing is a join: shutdown(2) makes what is in flight complete; close(2) follows the last completion. Who is given up
+// is reset: a plain close would leave his bytes, or ours, with the kernel for minutes, and him without a word.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct ConnectionId {
 };
 
 // Lingering reads and drops what the peer still sends, so that the kernel does not answer it with a reset that would
-// destroy our last response (RFC 9112 section 9.6).
+// destroy our last response (RFC 9112 section 9.6). It is bounded in time, not in bytes: whoever sends without a look at
+// what has come would otherwise never get to read why he was refused.
 enum class Linger : uint8_t { No, Yes };
 
 class Connection {
@@ -77,6 +79,8 @@ class Connection {
   void send_chunk();
   void arm_receive();
   void linger();
+  void extend_lingering();
+  void give_up();
   void close();
   void free_when_idle();
   void enter(State state);
@@ -90,7 +94,8 @@ class Connection {
   std::string sending_;                        // the engine's while sending_now_
   TimePoint deadline_ = TimePoint::max();      // the protocol's
   TimePoint own_deadline_ = TimePoint::max();  // of a send, of lingering or of closing
-  size_t lingered_bytes_ = 0;
+  TimePoint linger_until_{};                   // in Lingering: whatever comes
+  size_t dropped_bytes_ = 0;                   // in Flushing
   size_t sent_bytes_ = 0;  // of sending_
   int fd_ = -1;
   uint32_t slot_;

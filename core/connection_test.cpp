@@ -455,17 +455,23 @@ TEST(Connection, LingersUntilTheEndOrALimit) {
          stage.engine->receive_ends(Stage::kClient, -ECONNRESET);
          stage.turn();
        }},
-      {"one byte more than the limit",
-       [](Stage& stage) {
-         stage.receives(std::string(stage.loop->options().linger_bytes_max, 'x'));
-         EXPECT_TRUE(stage.client().shutdowns == std::vector<int>{SHUT_WR}) << "at the limit it goes on";
-         stage.receives("x");
-       }},
-      {"its time is over",
+      {"nothing has come for a while",
        [](Stage& stage) {
          stage.pass(stage.loop->options().linger_timeout - TimerWheel::kTick - 1ns);
          EXPECT_TRUE(stage.client().shutdowns == std::vector<int>{SHUT_WR}) << "not before";
          stage.pass(1ns);
+         EXPECT_TRUE(stage.client().resets);
+       }},
+      {"bytes have come all the time, but for too long",
+       [](Stage& stage) {
+         const TimePoint until = stage.engine->now() + stage.loop->options().linger_time_max;
+         while (stage.engine->now() + 1s < until) {
+           stage.receives(std::string(4096, 'x'));
+           stage.pass(1s - TimerWheel::kTick);
+           EXPECT_TRUE(stage.client().shutdowns == std::vector<int>{SHUT_WR}) << "not before";
+         }
+         stage.pass(until - stage.engine->now());
+         EXPECT_TRUE(stage.client().resets);
        }},
       {"abort", [](Stage& stage) { stage.loop->for_each_open([](Connection& connection) { connection.abort(); }); }},
   };
@@ -493,7 +499,7 @@ TEST(Connection, LingersUntilTheEndOrALimit) {
 
 // A stream may have brought much of a refused body before the answer is even handed over.
 TEST(Connection, BytesThatComeBeforeTheAnswerIsSentDoNotCutIt) {
-  Stage stage({.linger_bytes_max = 100});
+  Stage stage({.input_bytes_max = 100});
   stage.connect();
   stage.receives("one\n");
   stage.sends();
@@ -509,8 +515,38 @@ TEST(Connection, BytesThatComeBeforeTheAnswerIsSentDoNotCutIt) {
   EXPECT_EQ(stage.client().sent, "one\nrefused");
   EXPECT_EQ(stage.client().shutdowns, std::vector<int>{SHUT_WR});
   ASSERT_TRUE(stage.client().reading) << "lingering reads again";
-  stage.receives(std::string(100, 'x'));
-  EXPECT_EQ(stage.client().shutdowns, std::vector<int>{SHUT_WR}) << "and counts from there";
+}
+
+TEST(Connection, AStalledReaderIsReset) {
+  Stage stage;
+  stage.connect();
+  stage.receives("one\n");
+  EXPECT_FALSE(stage.client().resets);
+  stage.pass(stage.loop->options().send_timeout);
+  EXPECT_TRUE(stage.client().resets);
+  stage.engine->everything_ends(Stage::kClient, 0, -EPIPE);
+  stage.turn();
+  EXPECT_TRUE(stage.closed());
+}
+
+TEST(Connection, OnlySoManyLinger) {
+  Stage stage({.lingering_max = 1});
+  finish_with(stage, "bye", Linger::Yes);
+  stage.connect();
+  stage.receives("?");
+  stage.sends();
+  EXPECT_EQ(stage.loop->counters().lingering.get(), 1U);
+  constexpr int kSecond = Stage::kClient + 1;
+  stage.connect(kSecond);
+  stage.engine->receives(kSecond, "?");
+  stage.turn();
+  stage.engine->sends(kSecond);
+  stage.turn();
+  EXPECT_TRUE(stage.closed(kSecond));
+  EXPECT_EQ(stage.client(kSecond).sent, "bye");
+  stage.engine->receive_ends(Stage::kClient, 0);
+  stage.turn();
+  EXPECT_EQ(stage.loop->counters().lingering.get(), 0U);
 }
 
 TEST(Connection, LingeringReadsAlsoWhenTooMuchInputWasKept) {

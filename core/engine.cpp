@@ -65,6 +65,11 @@ std::string kernel_release() {
 
 }  // namespace
 
+void set_reset_at_close(int fd) {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 base::Result<void> self_test(Engine& engine) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return base::system_error("socketpair", errno);

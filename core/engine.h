@@ -91,6 +91,8 @@ class Engine {
 
   // shutdown(2) and close(2). Before close every operation on `fd` has completed.
   virtual void shutdown(int fd, int how) = 0;
+  // From now on close() resets the connection, whatever is unread or unsent.
+  virtual void reset_at_close(int fd) = 0;
   virtual void close(int fd) = 0;
 
   // Hands everything over, waits until something completes or `timeout` (nothing: for ever) is over, and delivers. A
@@ -118,6 +120,9 @@ struct EngineOptions {
 // Proves on a socket pair that bytes arrive, that they are the right ones, and that the end is seen. An error is a
 // sentence for people.
 [[nodiscard]] base::Result<void> self_test(Engine& engine);
+
+// For engines: SO_LINGER of 0 seconds (socket(7)).
+void set_reset_at_close(int fd);
 
 enum class EngineRequest : uint8_t { Auto, IoUring, Epoll };
 

@@ -77,6 +77,7 @@ class EpollEngine final : public Engine {
   }
 
   void shutdown(int fd, int how) override { ::shutdown(fd, how); }
+  void reset_at_close(int fd) override { set_reset_at_close(fd); }
 
   void close(int fd) override {
     Descriptor& d = descriptor(fd);

@@ -36,6 +36,7 @@ class FakeEngine final : public Engine {
     std::optional<Armed> reading;  // a receive, or a listener's accept
     std::optional<Armed> sending;
     std::vector<int> shutdowns;  // each with its `how`
+    bool resets = false;         // true when close() is to be a reset
     unsigned receives = 0;
     unsigned accepts = 0;
     unsigned sends = 0;
@@ -118,6 +119,8 @@ class FakeEngine final : public Engine {
   }
 
   void shutdown(int fd, int how) override { used(fd, "shutdown").shutdowns.push_back(how); }
+
+  void reset_at_close(int fd) override { used(fd, "reset").resets = true; }
 
   void close(int fd) override {
     Descriptor& d = used(fd, "close");

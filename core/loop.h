@@ -28,8 +28,9 @@ struct LoopOptions {
   size_t input_bytes_max = 64 * 1024;                // kept for a connection before its receives stop
   size_t send_bytes_max = 256 * 1024;                // handed to the kernel at once
   Duration send_timeout = std::chrono::seconds(30);  // for each such piece
-  size_t linger_bytes_max = 64 * 1024;
-  Duration linger_timeout = std::chrono::seconds(2);
+  Duration linger_timeout = std::chrono::seconds(2);    // without a byte
+  Duration linger_time_max = std::chrono::seconds(30);  // in all
+  uint32_t lingering_max = 1024;                        // connections; more are closed at once
   Duration close_timeout = std::chrono::seconds(2);  // for the last completions, before they are cancelled
 };
 
@@ -42,6 +43,7 @@ struct LoopCounters {
   base::Counter stale_completions;
   base::Counter forced_closes;
   base::Counter turned_away;  // accepted at the cap and closed at once
+  base::Counter lingering;    // connections now
 };
 
 class Loop final : public CompletionSink {
@@ -84,6 +86,10 @@ class Loop final : public CompletionSink {
   void queue_starved(ConnectionId id) { starved_.push_back(id); }
   void released(uint32_t slot, uint32_t listener);
   void count_forced_close() { counters_.forced_closes.add(); }
+  [[nodiscard]] bool may_linger() const { return counters_.lingering.get() < options_.lingering_max; }
+  void count_lingering(int change) {
+    counters_.lingering.set(counters_.lingering.get() + static_cast<uint64_t>(int64_t{change}));
+  }
 
   void woke() override;
   void complete(const Completion& completion) override;

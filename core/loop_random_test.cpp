@@ -33,8 +33,9 @@ constexpr LoopOptions kOptions{
     .input_bytes_max = 64,
     .send_bytes_max = 32,
     .send_timeout = 5s,
-    .linger_bytes_max = 100,
     .linger_timeout = 2s,
+    .linger_time_max = 5s,
+    .lingering_max = 3,
     .close_timeout = 2s,
 };
 

@@ -53,6 +53,7 @@ class UringEngine final : public Engine {
   }
 
   void shutdown(int fd, int how) override { ::shutdown(fd, how); }
+  void reset_at_close(int fd) override { set_reset_at_close(fd); }
   void close(int fd) override { ::close(fd); }
 
   bool wait(std::optional<Duration> timeout, CompletionSink& sink) override {

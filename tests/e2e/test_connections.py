@@ -455,6 +455,14 @@ class Refusals(SharedServerTest):
                                 with contextlib.suppress(OSError):
                                     client.socket.shutdown(socket.SHUT_RDWR)  # ends the upload
 
+    def test_refusal_reaches_a_client_that_reads_only_when_it_has_sent_everything(self):
+        for name, head, status in self.UNREAD:
+            for size in (2, 8, 24):
+                with self.subTest(f"{name}, {size} MiB"), self.server.connect() as client:
+                    client.send(head + b"a" * (size * MEBIBYTE))
+                    self.assert_problem(client.response(), status)
+                    client.expect_end()
+
     def test_client_that_stays_after_a_refusal_is_left(self):
         with self.server.connect() as client:
             client.send(b"NONSENSE\r\n\r\n")
