@@ -281,6 +281,19 @@ void Worker::expired(core::Connection& connection) {
   follow(connection, s);
 }
 
+size_t Worker::held_bytes(const core::Connection& connection) const {
+  const Session& s = *sessions_[connection.id().slot];
+  return s.exchange.held_bytes() + (s.held ? s.held->body.capacity() : 0);
+}
+
+void Worker::shed(core::Connection& connection) {
+  Session& s = session(connection);
+  if (s.exchange.phase() != http::Exchange::Phase::Body) return connection.abort();
+  freshen();
+  s.exchange.refuse(http::Refusal::Overloaded, connection.output());
+  follow(connection, s);
+}
+
 void Worker::closed(core::Connection& connection) {
   std::optional<Session>& slot = sessions_[connection.id().slot];
   if (slot->burn) burner_.cancel(*slot->burn);

@@ -57,6 +57,8 @@ class Worker final : public core::Protocol, public http::Handler {
   size_t receive(core::Connection& connection, std::string_view input) override;
   void input_ended(core::Connection& connection) override;
   void expired(core::Connection& connection) override;
+  size_t held_bytes(const core::Connection& connection) const override;
+  void shed(core::Connection& connection) override;
   void closed(core::Connection& connection) override;
 
   // http::Handler

@@ -73,6 +73,7 @@ void Connection::complete(const Completion& completion) {
   } else {
     sent(completion);
   }
+  loop_.account(*this);
 }
 
 // --- Receiving -------------------------------------------------------------------------------------------------------
@@ -218,6 +219,7 @@ void Connection::resume() {
     offer({});
   }
   if (state_ == State::Open) arm_receive();
+  loop_.account(*this);
 }
 
 // --- Ending ----------------------------------------------------------------------------------------------------------
@@ -252,6 +254,22 @@ void Connection::linger() {
 void Connection::extend_lingering() {
   own_deadline_ = std::min(loop_.now() + loop_.options().linger_timeout, linger_until_);
   loop_.wheel().arm(slot_, own_deadline_);
+}
+
+size_t Connection::held_bytes() const {
+  if (state_ != State::Open && state_ != State::Flushing) return 0;
+  const auto of = [](const std::string& buffer) { return buffer.empty() ? 0 : buffer.capacity(); };
+  return of(input_) + of(output_) + of(sending_) + loop_.protocol().held_bytes(*this);
+}
+
+void Connection::shed() {
+  if (may_offer()) {
+    in_protocol_ = true;
+    loop_.protocol().shed(*this);
+    in_protocol_ = false;
+    if (!aborted_) return proceed();
+  }
+  give_up();
 }
 
 void Connection::give_up() {
@@ -323,6 +341,7 @@ TimePoint Connection::deadline_passed(TimePoint now) {
     loop_.protocol().expired(*this);
     in_protocol_ = false;
     proceed();
+    loop_.account(*this);
   }
   return std::min(deadline_, own_deadline_);
 }

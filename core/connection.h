@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "core/engine.h"
+#include "core/holders.h"
 
 namespace kiln::core {
 
@@ -34,7 +35,7 @@ enum class Linger : uint8_t { No, Yes };
 
 class Connection {
  public:
-  Connection(Loop& loop, uint32_t slot) : loop_(loop), slot_(slot) {}
+  Connection(Loop& loop, uint32_t slot) : loop_(loop), slot_(slot) { held_.slot = slot; }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -65,6 +66,10 @@ class Connection {
   void complete(const Completion& completion);
   void receive_again();                      // after a receive that found no buffer
   TimePoint deadline_passed(TimePoint now);  // returns the deadline in force afterwards
+  void shed();                               // gives up what it holds, and itself if need be
+  void give_up();                            // resets
+  [[nodiscard]] size_t held_bytes() const;
+  [[nodiscard]] Holders::Link& held() { return held_; }
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] uint32_t generation() const { return generation_; }
 
@@ -80,7 +85,6 @@ class Connection {
   void arm_receive();
   void linger();
   void extend_lingering();
-  void give_up();
   void close();
   void free_when_idle();
   void enter(State state);
@@ -97,6 +101,7 @@ class Connection {
   TimePoint linger_until_{};                   // in Lingering: whatever comes
   size_t dropped_bytes_ = 0;                   // in Flushing
   size_t sent_bytes_ = 0;  // of sending_
+  Holders::Link held_;
   int fd_ = -1;
   uint32_t slot_;
   uint32_t generation_ = 0;

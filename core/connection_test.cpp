@@ -529,6 +529,99 @@ TEST(Connection, AStalledReaderIsReset) {
   EXPECT_TRUE(stage.closed());
 }
 
+// --- What they hold together -----------------------------------------------------------------------------------------
+
+// Three clients; the first two have long answers under way that nobody reads, the third comes last.
+struct Holding : Stage {
+  static constexpr size_t kAnswer = 10'000;
+  static constexpr int kFirst = kClient, kSecond = kClient + 1, kThird = kClient + 2;
+
+  explicit Holding(size_t held_bytes_max) : Stage({.held_bytes_max = held_bytes_max}) {
+    protocol.on_receive = [](Connection& connection, std::string_view input) {
+      connection.output() += std::string(kAnswer, 'a');
+      return input.size();
+    };
+    for (const int fd : {kFirst, kSecond, kThird}) connect(fd);
+  }
+
+  void asks(int fd) {
+    engine->receives(fd, "?");
+    turn();
+  }
+};
+
+TEST(Connection, WhoHasHeldForLongestIsShed) {
+  Holding stage(2 * Holding::kAnswer + 2000);
+  stage.asks(Holding::kFirst);
+  stage.asks(Holding::kSecond);
+  EXPECT_GE(stage.loop->counters().held_bytes.get(), 2 * Holding::kAnswer);
+  EXPECT_EQ(stage.loop->counters().shed.get(), 0U);
+  stage.asks(Holding::kThird);
+  EXPECT_EQ(stage.loop->counters().shed.get(), 1U);
+  EXPECT_TRUE(stage.client(Holding::kFirst).resets);
+  EXPECT_FALSE(stage.client(Holding::kSecond).resets);
+  stage.engine->everything_ends(Holding::kFirst, 0, -EPIPE);
+  stage.engine->sends(Holding::kSecond);
+  stage.engine->sends(Holding::kThird);
+  stage.turn();
+  EXPECT_TRUE(stage.closed(Holding::kFirst));
+  EXPECT_EQ(stage.loop->counters().held_bytes.get(), 0U);
+}
+
+TEST(Connection, WhoseAnswersGoOutIsNotAtTheFront) {
+  Holding stage(2 * Holding::kAnswer + 2000);
+  stage.asks(Holding::kFirst);
+  stage.asks(Holding::kSecond);
+  stage.engine->sends(Holding::kFirst);
+  stage.turn();
+  stage.asks(Holding::kFirst);
+  stage.asks(Holding::kThird);
+  EXPECT_TRUE(stage.client(Holding::kSecond).resets);
+  EXPECT_FALSE(stage.client(Holding::kFirst).resets);
+}
+
+TEST(Connection, ExactlyTheLimitMayBeHeld) {
+  for (const size_t less : {0U, 1U}) {
+    Stage stage({.held_bytes_max = 5000 - less});
+    stage.protocol.on_receive = [](Connection&, std::string_view input) { return input.size(); };
+    stage.connect();
+    stage.protocol.kept_bytes = 5000;
+    stage.receives("?");
+    EXPECT_EQ(stage.loop->counters().shed.get(), less);
+    EXPECT_EQ(stage.client().resets, less == 1);
+  }
+}
+
+TEST(Connection, TheProtocolMayAnswerInsteadOfHolding) {
+  Stage stage({.held_bytes_max = 8000});
+  stage.protocol.on_receive = [](Connection&, std::string_view input) { return input.size(); };
+  stage.protocol.on_shed = [&](Connection& connection) {
+    stage.protocol.kept_bytes = 0;
+    connection.output() += "sorry";
+    connection.finish(Linger::Yes);
+  };
+  stage.connect();
+  stage.protocol.kept_bytes = 9000;
+  stage.receives("?");
+  EXPECT_EQ(stage.in_flight(), "sorry");
+  EXPECT_FALSE(stage.client().resets);
+  stage.sends();
+  EXPECT_EQ(stage.client().shutdowns, std::vector<int>{SHUT_WR});
+}
+
+TEST(Connection, WhoGivesNothingUpIsReset) {
+  Stage stage({.held_bytes_max = 8000});
+  stage.protocol.on_receive = [](Connection&, std::string_view input) { return input.size(); };
+  stage.protocol.on_shed = [](Connection& connection) { connection.output() += "no"; };
+  stage.connect();
+  stage.protocol.kept_bytes = 9000;
+  stage.receives("?");
+  EXPECT_TRUE(stage.client().resets);
+  stage.engine->everything_ends(Stage::kClient, 0, -EPIPE);
+  stage.turn();
+  EXPECT_TRUE(stage.closed());
+}
+
 TEST(Connection, OnlySoManyLinger) {
   Stage stage({.lingering_max = 1});
   finish_with(stage, "bye", Linger::Yes);

@@ -178,6 +178,8 @@ void Loop::open_connection(int fd, uint32_t listener) {
 
 void Loop::released(uint32_t slot, uint32_t listener) {
   wheel_.disarm(slot);
+  holders_.set(connections_[slot].held(), 0);
+  counters_.held_bytes.set(holders_.bytes());
   free_slots_.push_back(slot);
   counters_.open.set(counters_.open.get() - 1);
   Listening& listening = listening_[listener];
@@ -236,6 +238,21 @@ void Loop::take_back_buffer(std::string& empty) {
     spare_buffers_.push_back(std::move(empty));
   }
   std::string().swap(empty);
+}
+
+void Loop::account(Connection& connection) {
+  holders_.set(connection.held(), connection.held_bytes());
+  while (holders_.bytes() > options_.held_bytes_max) {
+    Connection& victim = connections_[holders_.oldest()->slot];
+    const size_t held = victim.held_bytes();  // nothing when it is closing: the kernel has the rest
+    if (held > 0) {
+      counters_.shed.add();
+      victim.shed();
+      if (victim.held_bytes() >= held) victim.give_up();
+    }
+    holders_.set(victim.held(), victim.held_bytes());
+  }
+  counters_.held_bytes.set(holders_.bytes());
 }
 
 void Loop::arm_starved() {

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "core/connection.h"
 #include "core/engine.h"
+#include "core/holders.h"
 #include "core/mailbox.h"
 #include "core/protocol.h"
 #include "core/timer_wheel.h"
@@ -31,6 +32,7 @@ struct LoopOptions {
   Duration linger_timeout = std::chrono::seconds(2);    // without a byte
   Duration linger_time_max = std::chrono::seconds(30);  // in all
   uint32_t lingering_max = 1024;                        // connections; more are closed at once
+  size_t held_bytes_max = 32 * 1024 * 1024;             // of all connections; then who has held for longest is shed
   Duration close_timeout = std::chrono::seconds(2);  // for the last completions, before they are cancelled
 };
 
@@ -44,6 +46,8 @@ struct LoopCounters {
   base::Counter forced_closes;
   base::Counter turned_away;  // accepted at the cap and closed at once
   base::Counter lingering;    // connections now
+  base::Counter held_bytes;   // now: input kept, answers not sent, and what the protocol keeps
+  base::Counter shed;         // connections that had to give up what they held
 };
 
 class Loop final : public CompletionSink {
@@ -85,6 +89,8 @@ class Loop final : public CompletionSink {
   void take_back_buffer(std::string& empty);  // and loses it
   void queue_starved(ConnectionId id) { starved_.push_back(id); }
   void released(uint32_t slot, uint32_t listener);
+  // What it holds may have changed. Not from inside a call of the protocol; others may be shed, and it itself.
+  void account(Connection& connection);
   void count_forced_close() { counters_.forced_closes.add(); }
   [[nodiscard]] bool may_linger() const { return counters_.lingering.get() < options_.lingering_max; }
   void count_lingering(int change) {
@@ -133,6 +139,7 @@ class Loop final : public CompletionSink {
   std::vector<uint32_t> free_slots_;
   std::deque<ConnectionId> starved_;
   std::vector<std::string> spare_buffers_;
+  Holders holders_;
 };
 
 }  // namespace kiln::core

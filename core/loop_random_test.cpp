@@ -36,6 +36,7 @@ constexpr LoopOptions kOptions{
     .linger_timeout = 2s,
     .linger_time_max = 5s,
     .lingering_max = 3,
+    .held_bytes_max = 9 * 4096,  // a buffer each for half of them
     .close_timeout = 2s,
 };
 
@@ -96,6 +97,18 @@ class RandomEcho final : public Protocol {
     if (dice_.one_in(4)) end(connection, s);
   }
 
+  size_t held_bytes(const Connection& connection) const override {
+    const Session& s = sessions.at(key(connection));
+    return s.taken.size() - s.answered.size();
+  }
+
+  void shed(Connection& connection) override {
+    ++sheds;
+    Session& s = session(connection);
+    if (dice_.one_in(2)) answer(connection, s);
+    end(connection, s);
+  }
+
   void closed(Connection& connection) override {
     ++closings;
     ids_gone.push_back(connection.id());
@@ -114,6 +127,7 @@ class RandomEcho final : public Protocol {
   bool calm = false;  // true: takes and answers everything at once
   size_t openings = 0;
   size_t closings = 0;
+  size_t sheds = 0;
   std::map<std::pair<uint32_t, uint32_t>, Session> sessions;
   std::vector<ConnectionId> ids_gone;
   Loop* loop = nullptr;

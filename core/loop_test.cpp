@@ -369,6 +369,8 @@ class Echo : public Protocol {
   }
   void input_ended(Connection& connection) override { connection.finish(Linger::No); }
   void expired(Connection&) override {}
+  size_t held_bytes(const Connection&) const override { return 0; }
+  void shed(Connection& connection) override { connection.abort(); }
   void closed(Connection&) override {}
 };
 

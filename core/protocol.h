@@ -31,6 +31,13 @@ class Protocol {
   // The deadline that the protocol set has passed.
   virtual void expired(Connection& connection) = 0;
 
+  // How much memory the protocol keeps for the connection at the moment, beside input and output. Cheap: asked often.
+  virtual size_t held_bytes(const Connection& connection) const = 0;
+
+  // All connections together hold more than they may, and this one has held for longest. Called only when nothing of it
+  // is being sent; it answers shortly and finishes, or aborts. Whoever still holds as much then is closed.
+  virtual void shed(Connection& connection) = 0;
+
   // The connection is of no use any more, and this the last call for it. Its id never comes back; its slot does.
   virtual void closed(Connection& connection) = 0;
 };

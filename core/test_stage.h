@@ -22,7 +22,8 @@ class ScriptedProtocol final : public Protocol {
   using Hook = std::function<void(Connection&)>;
 
   std::function<size_t(Connection&, std::string_view)> on_receive = echo_lines;
-  Hook on_opened, on_ended, on_expired, on_closed;
+  Hook on_opened, on_ended, on_expired, on_closed, on_shed;
+  size_t kept_bytes = 0;  // what it says to keep for each connection
 
   static size_t echo_lines(Connection& connection, std::string_view input) {
     const size_t taken = input.rfind('\n') + 1;
@@ -41,6 +42,11 @@ class ScriptedProtocol final : public Protocol {
   }
   void input_ended(Connection& connection) override { call("ended", on_ended, connection); }
   void expired(Connection& connection) override { call("expired", on_expired, connection); }
+  size_t held_bytes(const Connection&) const override { return kept_bytes; }
+  void shed(Connection& connection) override {
+    call("shed", on_shed, connection);
+    if (!on_shed) connection.abort();
+  }
   void closed(Connection& connection) override { call("closed", on_closed, connection); }
 
  private:

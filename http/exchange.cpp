@@ -206,7 +206,7 @@ void Exchange::refuse(Refusal refusal, std::string& output) {
 void Exchange::finish_refused(Refusal refusal, std::string& output) {
   const RefusalInfo& info = refusal_info(refusal);
   const std::string problem = problem_json(info.status, info.title, info.detail);
-  write({.status = info.status, .content_type = kProblemType, .body = problem}, true, output);
+  write({.status = info.status, .content_type = kProblemType, .body = problem, .fields = info.fields}, true, output);
   body_.reset();
   phase_ = Phase::Finished;
   must_linger_ = !input_ended_;

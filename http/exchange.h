@@ -94,6 +94,8 @@ class Exchange {
   [[nodiscard]] bool wants_more_turns() const { return batch_ended_; }
   // True when bytes of the peer may still arrive that nobody will read: close by lingering (RFC 9112 section 9.6).
   [[nodiscard]] bool must_linger() const { return must_linger_; }
+  // Memory that the request being received takes.
+  [[nodiscard]] size_t held_bytes() const { return body_ ? body_->head.capacity() + body_->decoded.capacity() : 0; }
   // Responses written so far.
   [[nodiscard]] uint64_t answered() const { return answered_; }
 

@@ -53,13 +53,16 @@ constexpr std::array kRefusals = {
     Row{Refusal::ConnectNotSupported, {501, "CONNECT not supported", "This server is no proxy and opens no tunnels."}},
     Row{Refusal::HeadTimeout, {408, "Request timeout", "The request line and fields did not arrive in time."}},
     Row{Refusal::BodyTimeout, {408, "Request timeout", "The body arrived too slowly."}},
+    Row{Refusal::Overloaded,
+        {503, "Service unavailable", "Too many bodies and answers are under way to keep this one.",
+         "Retry-After: 1\r\n"}},
 };
 
 constexpr bool rows_follow_the_enum() {
   for (size_t row = 0; row < kRefusals.size(); ++row) {
     if (std::to_underlying(kRefusals[row].refusal) != row) return false;
   }
-  return kRefusals.back().refusal == Refusal::BodyTimeout;
+  return kRefusals.back().refusal == Refusal::Overloaded;
 }
 static_assert(rows_follow_the_enum());
 

@@ -38,12 +38,14 @@ enum class Refusal : uint8_t {
   ConnectNotSupported,   // we are no proxy
   HeadTimeout,           // the head did not arrive in time
   BodyTimeout,           // the body came too slowly
+  Overloaded,            // no memory for its body now
 };
 
 struct RefusalInfo {
   int status;
   std::string_view title;   // the problem's title (RFC 9457)
   std::string_view detail;  // one sentence for the sender
+  std::string_view fields = {};  // further field lines, each ending CR LF
 };
 
 const RefusalInfo& refusal_info(Refusal refusal);
