@@ -149,8 +149,9 @@ std::string render_info(const Pod& pod, const InfoFigures& figures, size_t& time
 
 }  // namespace
 
-Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t worker_count)
+Pod::Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t count_of_workers)
     : settings(std::move(serve_settings)),
+      worker_count(count_of_workers),
       identity(std::move(who)),
       usage(std::move(cgroup)),
       started(std::chrono::steady_clock::now()),

@@ -38,9 +38,10 @@ struct WorkerView {
 };
 
 struct Pod {
-  Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t worker_count);
+  Pod(ServeSettings serve_settings, Identity who, base::Cgroup cgroup, size_t count_of_workers);
 
   const ServeSettings settings;
+  const size_t worker_count;
   const Identity identity;
   Usage usage;
   const core::TimePoint started;

@@ -161,6 +161,12 @@ void loop(const Pod& pod, MetricsText& out) {
           [](const WorkerView& w) { return w.loop->stale_completions.get(); });
   counter("kiln_loop_forced_closes_total", "Connections whose operations had to be cancelled.",
           [](const WorkerView& w) { return w.loop->forced_closes.get(); });
+  counter("kiln_loop_connections_shed_total", "Connections that had to give up what they held (--max-buffered).",
+          [](const WorkerView& w) { return w.loop->shed.get(); });
+  out.family("kiln_loop_held_bytes", Type::Gauge, "Bodies on their way and answers not sent.");
+  out.sample({}, sum(pod, [](const WorkerView& w) { return w.loop->held_bytes.get(); }));
+  out.family("kiln_loop_connections_lingering", Type::Gauge, "Connections whose rest is read and dropped.");
+  out.sample({}, sum(pod, [](const WorkerView& w) { return w.loop->lingering.get(); }));
   counter("kiln_engine_receives_starved_total", "Receives that found no buffer.",
           [](const WorkerView& w) { return w.engine->receives_starved.get(); });
   counter("kiln_engine_queue_full_total", "Operations that waited for room in the submission queue.",

@@ -26,6 +26,10 @@ struct ServeSettings {
   uint64_t keepalive_max_requests = 0;  // 0: unlimited
   std::chrono::nanoseconds idle_timeout{};
   std::chrono::nanoseconds header_timeout{};
+  std::chrono::nanoseconds body_timeout{};  // in each such time a body brings body_rate_min times it, or is refused
+  uint64_t body_rate_min = 0;               // bytes a second
+  std::chrono::nanoseconds write_timeout{};
+  std::chrono::nanoseconds linger_timeout{};
   std::chrono::nanoseconds drain_delay{};
   std::chrono::nanoseconds drain_timeout{};
   std::chrono::nanoseconds load_max{};
@@ -34,6 +38,9 @@ struct ServeSettings {
   uint64_t head_max = 0;
   uint64_t request_line_max = 0;
   uint64_t fields_max = 0;
+  uint64_t pipelined_max = 0;  // requests
+  uint64_t queued_max = 0;     // bytes of answers, a connection
+  uint64_t buffered_max = 0;   // bytes, all connections
   std::vector<RouteCost> costs;  // at most one a route
   uint64_t cost_seed = 0;        // each worker draws with this and its index
   double access_log = 0;         // share of requests, 0 to 1

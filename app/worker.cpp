@@ -1,5 +1,7 @@
 #include "app/worker.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -18,14 +20,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A body must bring at least so much in every such interval, on average a kibibyte a second.
-constexpr core::Duration kBodyInterval = 5s;
-constexpr uint64_t kBodyBytesAnInterval = 5 * 1024;
-
 // Open connections that the admin listener keeps for probes when the main one is full.
 constexpr uint32_t kAdminConnectionsMax = 64;
 // Accepted between the cap and the moment the accept has ended.
 constexpr uint32_t kSpareConnections = 64;
+
+// Held bytes that are worth to be given back to the system once they are free.
+constexpr size_t kMuchHeld = 4 * 1024 * 1024;
 
 // The index that Loop::listen() gives to the first.
 constexpr uint32_t kMainListener = 0;
@@ -46,7 +47,29 @@ http::Limits limits_of(const ServeSettings& settings) {
   limits.head_bytes_max = settings.head_max;
   limits.request_line_bytes_max = settings.request_line_max;
   limits.fields_max = settings.fields_max;
+  limits.requests_a_batch_max = settings.pipelined_max;
+  limits.output_batch_bytes_max = settings.queued_max;
   return limits;
+}
+
+core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
+  return {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections,
+          .send_timeout = pod.settings.write_timeout,
+          .linger_timeout = pod.settings.linger_timeout,
+          .lingering_max = std::max(connections_max / 8, 8U),
+          .held_bytes_max = pod.settings.buffered_max / pod.worker_count};
+}
+
+// There when mimalloc has taken the place of malloc.
+extern "C" void mi_collect(bool force) __attribute__((weak));
+
+// Whoever measures the pod's memory shall not see for hours what a flood once needed.
+void return_free_memory() {
+  if (mi_collect != nullptr) {
+    mi_collect(true);
+  } else {
+    ::malloc_trim(0);
+  }
 }
 
 }  // namespace
@@ -103,8 +126,7 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
                .books = &pod.books,
                .index = index,
                .holds = &pod.holds}),
-      loop_(std::move(engine), std::move(mailbox), *this,
-            {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections}) {
+      loop_(std::move(engine), std::move(mailbox), *this, loop_options(pod, connections_max)) {
   context_.limits = limits_of(pod.settings);
   context_.handler = this;
   context_.request_id_state = std::random_device{}() + (uint64_t{index} << 32);
@@ -144,6 +166,7 @@ WorkerView Worker::view() {
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 void Worker::turn_began(core::TimePoint now) {
+  watch_memory();
   if (meter_.due(now)) settle(now);
   last_clock_.reset();
   const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch() + wall_offset_);
@@ -194,6 +217,21 @@ void Worker::sample_usage() {
   loop_.schedule(now + Usage::kSampleEvery, [this] { sample_usage(); });
 }
 
+// While a lot is held it is looked at each second; when that is over the allocator returns what it keeps.
+void Worker::watch_memory() {
+  if (memory_watched_ || loop_.counters().held_bytes.get() < kMuchHeld) return;
+  memory_watched_ = true;
+  loop_.schedule(loop_.now() + 1s, [this] { give_memory_back(); });
+}
+
+void Worker::give_memory_back() {
+  memory_watched_ = false;
+  watch_memory();
+  if (memory_watched_) return;
+  loop_.drop_spare_buffers();
+  return_free_memory();
+}
+
 // --- Connections -----------------------------------------------------------------------------------------------------
 
 void Worker::opened(core::Connection& connection) {
@@ -238,7 +276,7 @@ void Worker::follow(core::Connection& connection, Session& s) {
     case Phase::Finished: return connection.finish(s.exchange.must_linger() ? core::Linger::Yes : core::Linger::No);
     case Phase::Handling: return set_deadline(connection, s, Awaiting::Nothing, {});
     case Phase::Body:
-      if (s.awaiting != Awaiting::RestOfBody) set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
+      if (s.awaiting != Awaiting::RestOfBody) await_body(connection, s);
       return;
     case Phase::Head: break;
   }
@@ -255,6 +293,16 @@ void Worker::follow(core::Connection& connection, Session& s) {
   set_deadline(connection, s, Awaiting::NextRequest, pod_.settings.idle_timeout);
 }
 
+void Worker::await_body(core::Connection& connection, Session& s) {
+  set_deadline(connection, s, Awaiting::RestOfBody, pod_.settings.body_timeout);
+}
+
+// True when the body has come as fast as it must since the deadline was set.
+bool Worker::body_is_fast_enough(const Session& s) const {
+  const double seconds = std::chrono::duration<double>(pod_.settings.body_timeout).count();
+  return static_cast<double>(s.body_bytes) >= static_cast<double>(pod_.settings.body_rate_min) * seconds;
+}
+
 void Worker::set_deadline(core::Connection& connection, Session& s, Awaiting awaiting, core::Duration after) {
   s.awaiting = awaiting;
   s.awaiting_after = s.exchange.answered();
@@ -263,7 +311,6 @@ void Worker::set_deadline(core::Connection& connection, Session& s, Awaiting awa
 }
 
 void Worker::expired(core::Connection& connection) {
-  freshen();
   Session& s = session(connection);
   switch (s.awaiting) {
     case Awaiting::Nothing: return;
@@ -271,13 +318,19 @@ void Worker::expired(core::Connection& connection) {
     case Awaiting::RestOfHead:
     case Awaiting::NextRequest:
       if (s.exchange.idle()) return connection.finish(core::Linger::No);
-      s.exchange.refuse(http::Refusal::HeadTimeout, connection.output());
-      break;
+      return refuse(connection, s, http::Refusal::HeadTimeout);
     case Awaiting::RestOfBody:
-      if (s.body_bytes >= kBodyBytesAnInterval) return set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
-      s.exchange.refuse(http::Refusal::BodyTimeout, connection.output());
-      break;
+      if (body_is_fast_enough(s)) return await_body(connection, s);
+      return refuse(connection, s, http::Refusal::BodyTimeout);
   }
+}
+
+// Of what is arriving.
+void Worker::refuse(core::Connection& connection, Session& s, http::Refusal refusal) {
+  freshen();
+  current_ = &s;
+  s.exchange.refuse(refusal, connection.output());
+  current_ = nullptr;
   follow(connection, s);
 }
 
@@ -289,9 +342,7 @@ size_t Worker::held_bytes(const core::Connection& connection) const {
 void Worker::shed(core::Connection& connection) {
   Session& s = session(connection);
   if (s.exchange.phase() != http::Exchange::Phase::Body) return connection.abort();
-  freshen();
-  s.exchange.refuse(http::Refusal::Overloaded, connection.output());
-  follow(connection, s);
+  refuse(connection, s, http::Refusal::Overloaded);
 }
 
 void Worker::closed(core::Connection& connection) {
@@ -433,6 +484,10 @@ void Worker::refused(http::Refusal /*refusal*/, int status) {
   meter_.serve(labels_.size() - 1);
   last_clock_.reset();
   counters_.count(labels_.size() - 1, http::Method::Other, status, {});
+  if (pod_.settings.access_log == 0) return;
+  current_->label = labels_.size() - 1;
+  current_->method = http::Method::Other;
+  log_access(*current_, {.status = status}, {});
 }
 
 void Worker::answer(http::Reply& reply, const http::Response& response) {

@@ -128,10 +128,15 @@ class Worker final : public core::Protocol, public http::Handler {
   Session& session(const core::Connection& connection) { return *sessions_[connection.id().slot]; }
   void follow(core::Connection& connection, Session& session);
   void set_deadline(core::Connection& connection, Session& session, Awaiting awaiting, core::Duration after);
+  void await_body(core::Connection& connection, Session& session);
+  [[nodiscard]] bool body_is_fast_enough(const Session& session) const;
+  void watch_memory();
+  void give_memory_back();
   void answer(http::Reply& reply, const http::Response& response);
   void problem(http::Reply& reply, int status, std::string_view title, std::string_view detail,
                std::string_view fields = {});
   void refuse(http::Reply& reply, const Problem& refusal);
+  void refuse(core::Connection& connection, Session& session, http::Refusal refusal);
   bool refuse_command(const http::RequestHead& head, http::Reply& reply);
   void log_access(const Session& session, const http::Response& response, core::Duration took);
   void freshen();
@@ -198,6 +203,7 @@ class Worker final : public core::Protocol, public http::Handler {
   int64_t unix_milliseconds_ = 0;                  // of this turn
   std::optional<uint64_t> answered_when_sampled_;  // requests, at the last sample since it woke
   bool closing_ = false;                           // true from announce_close() on
+  bool memory_watched_ = false;                    // true from a lot being held to when it is given back
   burn::ServingMeter meter_;
   burn::Burner burner_;
   core::Loop loop_;

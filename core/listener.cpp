@@ -58,6 +58,8 @@ base::Result<base::Fd> listen_at(Address address, const ListenOptions& options, 
   set(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL, 10);
   set(fd.get(), IPPROTO_TCP, TCP_KEEPCNT, 3);
   set(fd.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, 30'000);
+  // Or else a socket that nobody reads from may take 4 MiB of answers (net.ipv4.tcp_wmem), which the pod is charged.
+  set(fd.get(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, 128 * 1024);
   if (::bind(fd.get(), address.get(), address.size) < 0) {
     const int code = errno;
     auto error = base::system_error("listening on " + name, code);

@@ -87,6 +87,7 @@ class Loop final : public CompletionSink {
   [[nodiscard]] TimerWheel& wheel() { return wheel_; }
   void lend_buffer(std::string& empty);       // an empty string gets room
   void take_back_buffer(std::string& empty);  // and loses it
+  void drop_spare_buffers() { std::vector<std::string>().swap(spare_buffers_); }
   void queue_starved(ConnectionId id) { starved_.push_back(id); }
   void released(uint32_t slot, uint32_t listener);
   // What it holds may have changed. Not from inside a call of the protocol; others may be shed, and it itself.

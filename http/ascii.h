@@ -15,7 +15,7 @@ enum class CharClass : uint8_t {
   HexDigit = 4,
   RegName = 8,       // unreserved, sub-delims and '%': RFC 3986 section 3.2.2
   Path = 16,         // of RegName, ':', '@' and '/': RFC 3986 section 3.3
-  Query = 32,        // of Path, '?', and the brackets of "?a[]=1" that every browser sends bare
+  Query = 32,        // of Path, '?', and what every browser sends bare, as in "?a[]={b|c}" (WHATWG URL, query state)
   RequestId = 64,    // what we echo in X-Request-Id
   QuotedText = 128,  // qdtext: RFC 9110 section 5.6.4
 };
@@ -35,7 +35,7 @@ inline constexpr std::array<uint8_t, 256> kCharClasses = [] {
   add("!#$%&'*+-.^_`|~", {Token});
   add("-._~%!$&'()*+,;=", {RegName, Path, Query});
   add(":@/", {Path, Query});
-  add("?[]", {Query});
+  add("?[]{}|^`\\", {Query});
   add("._~+/=:@-", {RequestId});
   for (size_t byte = 0; byte < classes.size(); ++byte) {
     if (byte != '\t' && (byte < ' ' || byte == 0x7f)) continue;

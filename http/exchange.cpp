@@ -84,7 +84,7 @@ void Exchange::drop_incomplete() {
 bool Exchange::deserves_look(std::string_view input) const {
   if (looked_at_ == 0) return true;
   const auto reaches = [&](size_t bytes) { return looked_at_ < bytes && bytes <= input.size(); };
-  constexpr size_t kEmptyLinesBytesMax = 4;
+  constexpr size_t kEmptyLinesBytesMax = 2 * kEmptyLinesMax;
   const Limits& limits = context_->limits;
   return input.substr(std::min(looked_at_, input.size())).find('\n') != std::string_view::npos ||
          reaches(limits.request_line_bytes_max + kEmptyLinesBytesMax) || reaches(limits.head_bytes_max);

@@ -1,7 +1,7 @@
 // One walk over the bytes, left to right. Every decision depends on the bytes up to the place where it is taken and on
 // no later one; this alone makes the outcome the same however the input was split.
 //
-//   *2( CR LF )  method SP target SP HTTP/d.d CR LF  *( name ":" OWS value OWS CR LF )  CR LF
+//   *8( CR LF )  method SP target SP HTTP/d.d CR LF  *( name ":" OWS value OWS CR LF )  CR LF
 #include "http/parser.h"
 
 #include <algorithm>
@@ -116,8 +116,7 @@ class HeadParser {
 // RFC 9112 section 2.2: at least one empty line before the request line is to be ignored; some clients send one after
 // a body.
 ParseOutcome HeadParser::skip_empty_lines() {
-  constexpr int kEmptyLinesMax = 2;
-  for (int line = 0; line < kEmptyLinesMax; ++line) {
+  for (size_t line = 0; line < kEmptyLinesMax; ++line) {
     if (at_ == end_) return out_of_bytes();
     if (*at_ != '\r') break;
     if (const auto outcome = finish_line(); outcome != ParseOutcome::Complete) return outcome;

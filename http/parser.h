@@ -22,7 +22,7 @@ struct ParseResult {
   Refusal refusal = Refusal::None;    // Invalid: why
 };
 
-// Parses one head from the front of `input`. Up to two empty lines before the request line are skipped (RFC 9112
+// Parses one head from the front of `input`. A few empty lines before the request line are skipped (RFC 9112
 // section 2.2). `head` is whole only after Complete; its views point into `input`.
 //
 // Every prefix of a valid head gives NeedMore; once a prefix is Invalid so is everything that starts with it, with the

@@ -338,11 +338,12 @@ TEST(Parser, MeetsOneExpectation) {
   EXPECT_FALSE(parse(with_fields({"Host: a", "Expect:"})).head.expects_continue);
 }
 
-TEST(Parser, SkipsTwoEmptyLines) {
+TEST(Parser, SkipsAFewEmptyLines) {
   const std::string request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
   check({{"one", "\r\n" + request},
-         {"two", "\r\n\r\n" + request},
-         {"three", "\r\n\r\n\r\n" + request, Refusal::BadMethod},
+         {"seven", "\r\n\r\n\r\n\r\n\r\n\r\n\r\n" + request},
+         {"eight", "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n" + request},
+         {"nine", "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n" + request, Refusal::BadMethod},
          {"CR alone", "\r" + request, Refusal::BadLineEnd}});
   EXPECT_EQ(parse("\r\n" + request).result.consumed, request.size() + 2);
 }

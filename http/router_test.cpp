@@ -71,10 +71,10 @@ TEST_F(RouterTest, TellsTheMethodsOfAKnownPath) {
     EXPECT_EQ(match.kind, Kind::MethodNotAllowed);
     return match.allow;
   };
-  EXPECT_EQ(allow(Method::Put, "/data"), "GET, HEAD, POST");
-  EXPECT_EQ(allow(Method::Post, "/data/7"), "GET, HEAD, DELETE");
-  EXPECT_EQ(allow(Method::Other, "/"), "GET, HEAD");
-  EXPECT_EQ(allow(Method::Get, "/a/x/b"), "POST");
+  EXPECT_EQ(allow(Method::Put, "/data"), "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(allow(Method::Post, "/data/7"), "GET, HEAD, DELETE, OPTIONS");
+  EXPECT_EQ(allow(Method::Other, "/"), "GET, HEAD, OPTIONS");
+  EXPECT_EQ(allow(Method::Get, "/a/x/b"), "POST, OPTIONS");
   EXPECT_EQ(router.match(Method::Put, "/data").route, list);
   EXPECT_EQ(router.match(Method::Put, "/data/7").route, read);
 }
