@@ -15,7 +15,8 @@ from kiln import KilnTest, run
 FLAGS = ["--port", "--admin-port", "--address", "--engine", "--workers", "--max-connections", "--keepalive-max-age",
          "--keepalive-max-requests", "--idle-timeout", "--header-timeout", "--drain-delay", "--drain-timeout",
          "--load-max", "--burn-queue", "--cost", "--cost-seed", "--max-body", "--max-head", "--max-request-line",
-         "--max-fields", "--access-log", "--control-token"]
+         "--max-fields", "--access-log", "--control-token", "--body-timeout", "--min-body-rate", "--write-timeout",
+         "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered"]
 
 DENIED = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
@@ -137,7 +138,8 @@ class PrintConfig(KilnTest):
         values = {"--port": "1", "--admin-port": "2", "--address": "::1", "--engine": "epoll", "--workers": "3",
                   "--max-connections": "4", "--keepalive-max-requests": "5", "--max-fields": "6",
                   "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10",
-                  "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB"}
+                  "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB",
+                  "--min-body-rate": "12", "--max-pipelined": "13", "--max-queued": "14KiB", "--max-buffered": "15MiB"}
         values = {flag: values.get(flag, "11s") for flag in FLAGS}
         by_variable = self.config("--print-config", env={variable_of(flag): value for flag, value in values.items()})
         by_flag = self.config("--print-config", *(f"{flag}={value}" for flag, value in values.items()))

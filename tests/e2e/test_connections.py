@@ -267,7 +267,8 @@ class Deadlines(KilnTest):
             self.assertEqual(client.get("/load?ms=300").status, 200)
 
     def test_body_that_trickles_is_refused_and_a_steady_one_is_not(self):
-        server = self.start("--header-timeout", "1s", "--idle-timeout", "1s")
+        server = self.start("--header-timeout", "1s", "--idle-timeout", "1s", "--body-timeout", "2s",
+                            "--min-body-rate", "1KiB")
         took = {}
 
         def trickle():
@@ -296,7 +297,7 @@ class Deadlines(KilnTest):
         with kiln.Together(trickle, steady):
             pass
         self.assertGreater(took["steady"], 5)
-        self.assertGreater(took["trickle"], 2)
+        self.assertGreater(took["trickle"], 1.9)
         self.assertLess(took["trickle"], 15 * SLOW)
 
     def test_age_recycles_a_connection(self):
@@ -325,6 +326,132 @@ class Deadlines(KilnTest):
         single = self.start("--keepalive-max-requests", "1")
         for _ in range(3):
             self.assertTrue(single.fetch("/load?ms=0").closes)
+
+
+class Limits(KilnTest):
+    """Each limit at one less, itself and one more."""
+
+    def statuses(self, server, requests):
+        out = []
+        for request in requests:
+            with server.connect() as client:
+                client.send(request)
+                out.append(client.response().status)
+        return out
+
+    def test_of_a_request(self):
+        server = self.start("--max-request-line", "200", "--max-head", "1000", "--max-fields", "10", "--max-body", "500")
+        line = len("GET /livez? HTTP/1.1\r\n")
+        self.assertEqual([200, 200, 414], self.statuses(server, [
+            encode_request("GET", "/livez?" + "x" * (size - line)) for size in (199, 200, 201)]))
+        head = len(encode_request("GET", "/livez", {"X": ""}))
+        self.assertEqual([200, 200, 431], self.statuses(server, [
+            encode_request("GET", "/livez", {"X": "y" * (size - head)}) for size in (999, 1000, 1001)]))
+        self.assertEqual([200, 200, 431], self.statuses(server, [
+            encode_request("GET", "/livez", [("X", "y")] * (count - 1)) for count in (9, 10, 11)]))
+        self.assertEqual([200, 200, 413], self.statuses(server, [
+            encode_request("POST", "/echo", (), b"x" * size) for size in (499, 500, 501)]))
+        self.assertEqual([200, 200, 413], self.statuses(server, [
+            encode_request("POST", "/echo", {"Transfer-Encoding": "chunked"}, encode_chunks(b"x" * size, 100))
+            for size in (499, 500, 501)]))
+
+    def test_of_connections(self):
+        server = self.start("--max-connections", "8", "--workers", "1")
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(7)]
+            for _ in range(2):
+                self.assertEqual(clients[-1].get("/livez").status, 200)
+                clients.append(stack.enter_context(server.connect()))
+            clients[8].send(GET)
+            self.assertTrue(clients[8].is_silent(0.3), "it waits in the backlog")
+            self.assertEqual(clients[7].get("/livez").status, 200)
+            clients[0].close()
+            self.assertEqual(clients[8].response().status, 200)
+
+    def test_of_a_bodys_rate(self):
+        server = self.start("--body-timeout", "1s", "--min-body-rate", "200", "--header-timeout", "30s")
+        with server.connect() as client:
+            started = time.monotonic()
+            client.send(encode_request("POST", "/echo", {"Content-Length": "1000"}) + b"x" * 199)
+            self.assert_problem(client.response(), 408)
+            self.assertGreater(time.monotonic() - started, 0.9)
+            client.expect_end()
+        with server.connect() as client:
+            client.send(encode_request("POST", "/echo", {"Content-Length": "900"}))
+            for _ in range(3):  # 300 bytes a second, in bursts, as the deadlines' own second allows
+                client.send(b"x" * 300)
+                self.assertTrue(client.is_silent(0.6) or _ == 2)
+            self.assertEqual(client.response().body, b"x" * 900)
+
+    def test_of_a_reader_that_stalls(self):
+        server = self.start("--write-timeout", "1s", "--workers", "1")
+        with server.connect(buffers=4096) as client:
+            client.send(encode_request("POST", "/echo", (), b"x" * MEBIBYTE))
+            started = time.monotonic()
+            eventually(lambda: server.metrics().sum("http_connections") == 1, "it is dropped", within=6)
+            self.assertGreater(time.monotonic() - started, 0.9)
+            with self.assertRaises(ConnectionResetError):
+                client.rest()
+
+    def test_of_lingering(self):
+        server = self.start("--linger-timeout", "500ms", "--workers", "1")
+        with server.connect() as client:
+            client.send(b"NONSENSE\r\n\r\n")
+            self.assert_problem(client.response(), 400)
+            client.expect_end()  # of what it sends; it still listens
+            started = time.monotonic()
+            eventually(lambda: server.metrics().sum("http_connections") == 1, "it is left", within=4)
+            self.assertLess(time.monotonic() - started, 2 * SLOW)
+            eventually(lambda: client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self.is_reset(client),
+                       "and reset")
+
+    def is_reset(self, client):
+        try:
+            client.send(b"x")
+            return False
+        except ConnectionError:
+            return True
+
+
+class Buffered(KilnTest):
+    """--max-buffered: what all connections hold together."""
+
+    FLAGS = ("--max-buffered", "2MiB", "--max-body", "512KiB", "--workers", "1")
+    BODY = b"x" * (500 * 1024)
+
+    def test_the_oldest_body_gives_way(self):
+        server = self.start(*self.FLAGS)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(8)]
+            for number, client in enumerate(clients):
+                client.send(encode_request("POST", "/echo", {"Content-Length": str(len(self.BODY))}) + self.BODY[:-1])
+                # One after the other, so that it is known who is the oldest.
+                eventually(lambda number=number: server.metrics().sum("kiln_loop_held_bytes") > 0, "it has come")
+                server.fetch("/livez")
+            refused = eventually(lambda: server.metrics().sum("kiln_loop_connections_shed_total"), "some are shed")
+            for client in clients[:int(refused)]:
+                answer = client.response()
+                self.assert_problem(answer, 503)
+                self.assertEqual(answer.header("Retry-After"), "1")
+                client.expect_end()
+            for client in clients[int(refused):]:
+                client.send(self.BODY[-1:])
+                self.assertEqual(client.response().body, self.BODY)
+        eventually(lambda: server.metrics().sum("kiln_loop_held_bytes") < 64 * 1024, "nothing is left")
+
+    def test_answers_that_nobody_reads_give_way(self):
+        server = self.start(*self.FLAGS)
+        with contextlib.ExitStack() as stack:
+            greedy = [stack.enter_context(server.connect(buffers=4096)) for _ in range(12)]
+            for client in greedy:
+                client.send(encode_request("POST", "/echo", (), self.BODY))
+                self.assertEqual(server.fetch("/echo", method="POST", body=b"honest").body, b"honest")
+            self.assertGreater(server.metrics().sum("kiln_loop_connections_shed_total"), 0)
+            self.assertLess(server.metrics().sum("kiln_loop_held_bytes"), 2.1 * MEBIBYTE)
+            # Who asked last still gets all of it.
+            self.assertEqual(greedy[-1].response().body, self.BODY)
+            with self.assertRaises(ConnectionResetError):
+                greedy[0].rest()
 
 
 class Refusals(SharedServerTest):
