@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/identity.h"
+#include "app/sandbox.h"
 #include "app/usage.h"
 #include "app/verbs.h"
 #include "app/version.h"
@@ -45,9 +46,11 @@ void find_engine(Findings& out) {
   if (opened) {
     out.push_back({"engine", std::string(core::engine_name(opened->engine->kind()))});
     out.push_back({"engine_reason", opened->reason});
+    out.push_back({"ring_restrictions", opened->engine->restrictions()});
   } else {
     out.push_back({"engine", std::nullopt});
     out.push_back({"engine_reason", opened.error().what});
+    out.push_back({"ring_restrictions", std::nullopt});
   }
 }
 
@@ -74,6 +77,12 @@ void find_cpu(Findings& out) {
                  true});
   out.push_back({"memory_limit_bytes", count(cgroup.memory_limit()), true});
   for (const std::string& warning : cgroup.warnings()) out.push_back({"cgroup_warning", warning});
+}
+
+// By entering it, which ends with this process; so this is looked for last.
+void find_sandbox(Findings& out) {
+  const auto installed = install_sandbox();
+  out.push_back({"sandbox", installed ? "possible" : "not possible: " + installed.error().what});
 }
 
 void find_identity(Findings& out, const Environment& environment) {
@@ -112,6 +121,7 @@ int doctor(Format format, const Environment& environment) {
   findings.push_back({"open_files", limit_of(RLIMIT_NOFILE)});
   findings.push_back({"locked_memory_bytes", limit_of(RLIMIT_MEMLOCK)});
   find_identity(findings, environment);
+  find_sandbox(findings);
   fmt::print("{}", format == Format::Json ? as_json(findings) : as_text(findings));
   return 0;
 }

@@ -26,6 +26,10 @@ std::string version_text() {
 void add_serve_flags(CLI::App& command, std::vector<app::Setting>& settings, bool& print_config) {
   for (app::Setting& setting : settings) {
     const std::string preset = setting.default_text.empty() ? "" : " [" + setting.default_text + "]";
+    if (setting.value_name.empty()) {
+      command.add_flag(setting.flag, setting.given, setting.help + preset);
+      continue;
+    }
     CLI::Option* option = command.add_option(setting.flag, setting.given, setting.help + preset);
     option->type_name(setting.value_name);
     if (setting.times == app::Times::Many) option->join(' ');

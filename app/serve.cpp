@@ -22,6 +22,7 @@
 
 #include "app/log.h"
 #include "app/pod.h"
+#include "app/sandbox.h"
 #include "app/verbs.h"
 #include "app/version.h"
 #include "app/worker.h"
@@ -157,6 +158,7 @@ class Control {
 struct Report {
   Worker* worker = nullptr;  // nothing: `reason` says why
   core::EngineKind engine = core::EngineKind::Epoll;
+  std::string restrictions = {};  // of the engine's ring
   std::string reason;
 };
 
@@ -196,8 +198,12 @@ class WorkerThread {
       return report_.set_value({.reason = opened ? mailbox.error().what : opened.error().what});
     }
     const core::EngineKind kind = opened->engine->kind();
+    std::string restrictions = opened->engine->restrictions();
     Worker worker(pod, std::move(opened->engine), std::move(*mailbox), place.index, place.connections_max);
-    report_.set_value({.worker = &worker, .engine = kind, .reason = std::move(opened->reason)});
+    report_.set_value({.worker = &worker,
+                       .engine = kind,
+                       .restrictions = std::move(restrictions),
+                       .reason = std::move(opened->reason)});
     if (!go_.get_future().get()) return;
     worker.start(std::move(place.listener), place.connections_max, std::move(place.admin));
     worker.run();
@@ -211,11 +217,30 @@ class WorkerThread {
   std::thread thread_;
 };
 
-void log_start(const Pod& pod, const core::WorkerCount& count, uint16_t port, uint16_t admin_port) {
+// Of what this process could do, what it no longer can; for people.
+struct Confinement {
+  std::string rings;    // whether they are restricted, of the first worker
+  std::string sandbox;  // "on" or "off: why"
+};
+
+// All engines are open, so no ring is missing; nothing is served yet, so nothing hostile has come.
+std::string enter_sandbox(const ServeSettings& settings) {
+  if (settings.no_sandbox) return "off: --no-sandbox";
+  if (const auto installed = install_sandbox(); !installed) {
+    log::warning("the sandbox cannot be had", {{"reason", installed.error().what}});
+    return "off: " + installed.error().what;
+  }
+  return "on";
+}
+
+void log_start(const Pod& pod, const core::WorkerCount& count, const Confinement& confinement, uint16_t port,
+               uint16_t admin_port) {
   log::info("listening", {{"port", int64_t{port}},
                           {"admin_port", admin_port == 0 ? std::string("none") : std::to_string(admin_port)},
                           {"engine", pod.engine},
                           {"engine_reason", pod.engine_reason},
+                          {"ring_restrictions", confinement.rings},
+                          {"sandbox", confinement.sandbox},
                           {"workers", int64_t{count.count}},
                           {"workers_from", count.source},
                           {"pod", pod.identity.pod_name},
@@ -292,12 +317,14 @@ int serve(const ServeSettings& settings) {
                             .admin = i == 0 ? std::move(listeners->admin) : base::Fd()}));
   }
   std::vector<Worker*> workers;
+  Confinement confinement;
   for (const auto& thread : threads) {
     const Report report = thread->report();
     if (report.worker == nullptr) return fail({0, report.reason});
     if (workers.empty()) {
       pod.engine = core::engine_name(report.engine);
       pod.engine_reason = report.reason;
+      confinement.rings = report.restrictions;
     } else if (pod.engine != core::engine_name(report.engine)) {
       log::warning("workers differ in their engine",
                    {{"engine", std::string(core::engine_name(report.engine))}, {"reason", report.reason}});
@@ -306,8 +333,9 @@ int serve(const ServeSettings& settings) {
     pod.workers.push_back(report.worker->view());
   }
   pod.page = render_page(kIndexHtml, pod.identity, pod.engine);
+  confinement.sandbox = enter_sandbox(settings);
   pod.life = Life::Ready;
-  log_start(pod, count, port, admin_port);
+  log_start(pod, count, confinement, port, admin_port);
   for (const auto& thread : threads) thread->start(true);
 
   wind_down(pod, *control, workers, control->wait(std::nullopt, count.count));

@@ -91,6 +91,14 @@ base::Result<void> apply_engine(const std::string& text, ServeSettings& settings
   return {};
 }
 
+Apply on_or_off(bool ServeSettings::*member) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    settings.*member = text == "1" || text == "true";
+    if (settings.*member || text == "0" || text == "false") return {};
+    return not_accepted(text, "1 or true, 0 or false");
+  };
+}
+
 base::Result<void> apply_access_log(const std::string& text, ServeSettings& settings) {
   const auto share = base::parse_decimal(text);
   if (!share || *share > 1) return not_accepted(text, "a share between 0 (none) and 1 (every request)");
@@ -213,6 +221,8 @@ std::vector<Setting> serve_settings() {
       {"--control-token", "TOKEN", kNoToken,
        "what control routes want as Authorization: Bearer; in KILN_CONTROL_TOKEN no process list shows it",
        apply_control_token, Times::Once, true},
+      {"--no-sandbox", "", "false",
+       "keep the system calls that a server never makes: other programs, new rings, mounts", on_or_off(&S::no_sandbox)},
   };
 }
 

@@ -45,6 +45,7 @@ struct ServeSettings {
   uint64_t cost_seed = 0;        // each worker draws with this and its index
   double access_log = 0;         // share of requests, 0 to 1
   std::optional<std::string> control_token;
+  bool no_sandbox = false;  // true: the process denies itself no system call
 };
 
 // How often a flag may be given. Of Many the texts are joined by a blank, as they stand in the variable.
@@ -53,7 +54,7 @@ enum class Times : uint8_t { Once, Many };
 // One row: its flag "--drain-delay" is KILN_DRAIN_DELAY in the environment.
 struct Setting {
   std::string flag;
-  std::string value_name;
+  std::string value_name;    // empty: a switch, which the bare flag turns on and a variable with 1 or 0
   std::string default_text;  // as a user would write it; empty: unset
   std::string help;
   std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;

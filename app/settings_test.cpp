@@ -93,6 +93,7 @@ TEST(Settings, TakesWhatItsRangeAllowsAndNothingBeyond) {
       {"--max-fields", "128", "129"},    {"--cost", "/=1m", "/=2"},
       {"--cost-seed", "0", "-1"},        {"--access-log", "0.01", "1.01"},
       {"--access-log", "1", "nan"},      {"--burn-queue", "2s", "1e309s"},
+      {"--no-sandbox", "1", "yes"},      {"--no-sandbox", "false", ""},
   };
   for (const auto& row : rows) {
     auto settings = serve_settings();
@@ -106,6 +107,19 @@ TEST(Settings, TakesWhatItsRangeAllowsAndNothingBeyond) {
     EXPECT_EQ(refused.error().what.find(row.flag), 0U) << refused.error().what;
     EXPECT_NE(refused.error().what.find("'" + std::string(row.bad) + "'"), std::string::npos) << refused.error().what;
     EXPECT_EQ(refused.error().what.find('\n'), std::string::npos);
+  }
+}
+
+TEST(Settings, SwitchesAreOffUntilTurnedOn) {
+  const struct {
+    const char* value;
+    bool on;
+  } rows[] = {{"", false}, {"0", false}, {"false", false}, {"1", true}, {"true", true}};
+  for (const auto& row : rows) {
+    auto settings = serve_settings();
+    const auto resolved = resolve(settings, with({{"KILN_NO_SANDBOX", row.value}}));
+    ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+    EXPECT_EQ(resolved->no_sandbox, row.on) << row.value;
   }
 }
 

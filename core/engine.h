@@ -102,6 +102,9 @@ class Engine {
 
   virtual TimePoint now() const { return std::chrono::steady_clock::now(); }
   [[nodiscard]] virtual EngineKind kind() const = 0;
+  // Whether the kernel holds the engine's ring to the operations that are used here, for people: "in force", "refused:
+  // why", or "none" where there is no ring.
+  [[nodiscard]] virtual std::string restrictions() const { return "none"; }
   [[nodiscard]] const EngineCounters& counters() const { return counters_; }
 
  protected:

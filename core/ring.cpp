@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -21,7 +22,14 @@ constexpr unsigned kFeatureNoIowait = 1U << 17;
 constexpr unsigned kEnterNoIowait = 1U << 7;
 
 constexpr unsigned kSetupFlags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+                                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+                                 IORING_SETUP_R_DISABLED;
+
+// What fill() below makes, and the one registration that is still to come: the descriptor's, given back at the end.
+constexpr uint8_t kOperations[] = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
+                                   IORING_OP_ASYNC_CANCEL};
+constexpr uint8_t kSubmissionFlags = IOSQE_BUFFER_SELECT;
+constexpr uint8_t kRegistrations[] = {IORING_UNREGISTER_RING_FDS};
 
 struct Size {
   unsigned submission;
@@ -33,6 +41,29 @@ int set_up(io_uring& ring, Size size) {
   params.flags = kSetupFlags;
   params.cq_entries = size.completion;
   return io_uring_queue_init_params(size.submission, &ring, &params);
+}
+
+// io_uring_register(2). liburing 2.3 declares, but does not export, what enables and restricts a ring. The operation
+// is as wide as the register that a seccomp filter looks at.
+int register_with(const io_uring& ring, uint64_t operation, const void* argument, unsigned count) {
+  const long result = ::syscall(__NR_io_uring_register, ring.ring_fd, operation, argument, count);
+  return result < 0 ? -errno : static_cast<int>(result);
+}
+
+int register_restrictions(const io_uring& ring) {
+  std::array<io_uring_restriction, std::size(kOperations) + std::size(kRegistrations) + 1> rules{};
+  size_t used = 0;
+  for (const uint8_t operation : kOperations) {
+    rules[used].opcode = IORING_RESTRICTION_SQE_OP;
+    rules[used++].sqe_op = operation;
+  }
+  for (const uint8_t registration : kRegistrations) {
+    rules[used].opcode = IORING_RESTRICTION_REGISTER_OP;
+    rules[used++].register_op = registration;
+  }
+  rules[used].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+  rules[used++].sqe_flags = kSubmissionFlags;
+  return register_with(ring, IORING_REGISTER_RESTRICTIONS, rules.data(), static_cast<unsigned>(used));
 }
 
 void fill(io_uring_sqe& sqe, const Submission& submission) {
@@ -96,7 +127,7 @@ base::Result<Ring> Ring::open(unsigned submission_entries, unsigned completion_e
   // io-wq threads would eat the quota unseen; nothing here needs them, so a mistake must not fan out.
   unsigned workers_max[2] = {1, 1};
   io_uring_register_iowq_max_workers(ring.ring_.get(), workers_max);
-  ring.registered_ = io_uring_register_ring_fd(ring.ring_.get()) == 1;
+  ring.register_descriptor();
   ring.quiet_wait_ = (ring.ring_->features & kFeatureNoIowait) != 0;
   return ring;
 }
@@ -106,7 +137,34 @@ Ring::Ring(std::unique_ptr<io_uring> ring) : ring_(std::move(ring)) {}
 Ring::Ring(Ring&&) noexcept = default;
 
 Ring::~Ring() {
-  if (ring_) io_uring_queue_exit(ring_.get());
+  if (!ring_) return;
+  give_back_descriptor();
+  io_uring_queue_exit(ring_.get());
+}
+
+// Saves the kernel looking the descriptor up in every enter (Linux 5.18); where it is refused, nothing is lost. Not
+// left to liburing, which would then register everything else through it: 2.4 could not do that before Linux 6.3.
+void Ring::register_descriptor() {
+  io_uring_rsrc_update entry{};
+  entry.offset = UINT32_MAX;  // the kernel chooses, and writes its choice here
+  entry.data = static_cast<__u64>(ring_->ring_fd);
+  if (register_with(*ring_, IORING_REGISTER_RING_FDS, &entry, 1) == 1) registered_ = entry.offset;
+}
+
+// Until then the thread holds the ring, which would outlive its close and still fill buffers that are gone.
+void Ring::give_back_descriptor() {
+  if (!registered_) return;
+  io_uring_rsrc_update entry{};
+  entry.offset = *registered_;
+  register_with(*ring_, IORING_UNREGISTER_RING_FDS, &entry, 1);
+}
+
+base::Result<void> Ring::lock_and_enable() {
+  const int restricted = register_restrictions(*ring_);
+  if (restricted < 0) restrictions_ = base::system_error("restricting the ring", -restricted);
+  const int enabled = register_with(*ring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  if (enabled < 0) return base::system_error("enabling the ring", -enabled);
+  return {};
 }
 
 bool Ring::push(const Submission& submission) {
@@ -135,6 +193,7 @@ int Ring::submit_and_wait(unsigned wanted, std::optional<Duration> timeout) {
 
   unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
   if (registered_) flags |= IORING_ENTER_REGISTERED_RING;
+  const unsigned descriptor = registered_.value_or(static_cast<unsigned>(ring_->ring_fd));
   if (quiet_wait_) flags |= kEnterNoIowait;
 
   __kernel_timespec until{};
@@ -146,8 +205,7 @@ int Ring::submit_and_wait(unsigned wanted, std::optional<Duration> timeout) {
     argument.ts = reinterpret_cast<uint64_t>(&until);
     if (*timeout <= Duration::zero()) wanted = 0;
   }
-  const long result =
-      ::syscall(__NR_io_uring_enter, ring_->enter_ring_fd, to_submit, wanted, flags, &argument, sizeof argument);
+  const long result = ::syscall(__NR_io_uring_enter, descriptor, to_submit, wanted, flags, &argument, sizeof argument);
   return result < 0 ? -errno : 0;
 }
 

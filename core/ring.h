@@ -35,6 +35,8 @@ struct RingCompletion {
   [[nodiscard]] std::optional<uint16_t> buffer() const;
 };
 
+// Opened shut: open() makes a ring that takes no submission yet, what it needs is registered with it, and
+// lock_and_enable() lets it begin with nothing but the operations above.
 class Ring {
  public:
   // Needs Linux 6.1's feature level (SINGLE_ISSUER, DEFER_TASKRUN); steps down in size on ENOMEM, since newer kernels
@@ -44,6 +46,12 @@ class Ring {
   Ring(Ring&&) noexcept;
   Ring& operator=(Ring&&) = delete;
   ~Ring();
+
+  // Takes away, for good, every operation and registration that the server does not use, and opens the ring to the
+  // calling thread, which owns it from here on. An error when the ring cannot be opened; a kernel that refuses the
+  // restrictions alone leaves an unrestricted ring behind, and restrictions() tells why.
+  [[nodiscard]] base::Result<void> lock_and_enable();
+  [[nodiscard]] const base::Result<void>& restrictions() const { return restrictions_; }
 
   // False when the queue is full and the kernel takes nothing now: the kernel's weather, not our mistake.
   [[nodiscard]] bool push(const Submission& submission);
@@ -61,11 +69,14 @@ class Ring {
 
  private:
   explicit Ring(std::unique_ptr<io_uring> ring);
+  void register_descriptor();
+  void give_back_descriptor();
   int submit_and_wait(unsigned wanted, std::optional<Duration> timeout);
 
   std::unique_ptr<io_uring> ring_;
-  bool registered_ = false;  // true when the ring's descriptor is registered with itself
-  bool quiet_wait_ = false;  // true when waiting need not count as iowait (Linux 6.15)
+  std::optional<unsigned> registered_;  // the index under which this thread has registered the ring's descriptor
+  bool quiet_wait_ = false;             // true when waiting need not count as iowait (Linux 6.15)
+  base::Result<void> restrictions_;
 };
 
 }  // namespace kiln::core

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <deque>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -75,6 +76,10 @@ class UringEngine final : public Engine {
 
   [[nodiscard]] EngineKind kind() const override { return EngineKind::IoUring; }
 
+  [[nodiscard]] std::string restrictions() const override {
+    return ring_.restrictions() ? "in force" : "refused: " + ring_.restrictions().error().what;
+  }
+
  private:
   void issue(const Submission& submission) {
     if (waiting_.empty() && ring_.push(submission)) return;
@@ -128,6 +133,7 @@ base::Result<std::unique_ptr<Engine>> open_io_uring(const EngineOptions& options
   if (!ring) return std::unexpected(std::move(ring.error()));
   auto buffers = BufferRing::open(*ring, options.buffers);
   if (!buffers) return std::unexpected(std::move(buffers.error()));
+  if (auto enabled = ring->lock_and_enable(); !enabled) return std::unexpected(std::move(enabled.error()));
   return std::make_unique<UringEngine>(std::move(*buffers), std::move(*ring));
 }
 

@@ -16,7 +16,7 @@ FLAGS = ["--port", "--admin-port", "--address", "--engine", "--workers", "--max-
          "--keepalive-max-requests", "--idle-timeout", "--header-timeout", "--drain-delay", "--drain-timeout",
          "--load-max", "--burn-queue", "--cost", "--cost-seed", "--max-body", "--max-head", "--max-request-line",
          "--max-fields", "--access-log", "--control-token", "--body-timeout", "--min-body-rate", "--write-timeout",
-         "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered"]
+         "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered", "--no-sandbox"]
 
 DENIED = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
@@ -79,7 +79,7 @@ class Mistakes(KilnTest):
         ("--max-head", "511", "512"), ("--max-request-line", "99999999999999999999", ""), ("--max-fields", "0", "128"),
         ("--access-log", "1.01", "1"), ("--access-log", "nan", "1"), ("--cost", "/=5", "TIME"),
         ("--cost", "/=normal(5ms,1)", "lognormal"), ("--cost", "/=61s", "1m"), ("--cost", "/nowhere=5ms", "/api/info"),
-        ("--cost", "/load=5ms", "/load"), ("--cost-seed", "-1", "digits"),
+        ("--cost", "/load=5ms", "/load"), ("--cost-seed", "-1", "digits"), ("--no-sandbox", "yes", "true"),
     ]
 
     def test_bad_value_of_a_flag(self):
@@ -137,7 +137,7 @@ class PrintConfig(KilnTest):
     def test_every_flag_has_its_variable(self):
         values = {"--port": "1", "--admin-port": "2", "--address": "::1", "--engine": "epoll", "--workers": "3",
                   "--max-connections": "4", "--keepalive-max-requests": "5", "--max-fields": "6",
-                  "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10",
+                  "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10", "--no-sandbox": "1",
                   "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB",
                   "--min-body-rate": "12", "--max-pipelined": "13", "--max-queued": "14KiB", "--max-buffered": "15MiB"}
         values = {flag: values.get(flag, "11s") for flag in FLAGS}
@@ -155,6 +155,12 @@ class PrintConfig(KilnTest):
             ended = run("--print-config", *flags, env=env)
             self.assertEqual((ended.returncode, ended.stderr), (0, ""))
             self.assertRegex(ended.stdout, rf"(?m)^--cost +{re.escape(joined)} +flag$")
+
+    def test_bare_switch_is_on(self):
+        for arguments in (["--no-sandbox", "--print-config"], ["serve", "--no-sandbox", "--print-config"]):
+            self.assertEqual(self.config(*arguments)["--no-sandbox"], ("true", "flag"))
+        self.assertEqual(self.config("--no-sandbox=0", "--print-config", env={"KILN_NO_SANDBOX": "1"})["--no-sandbox"],
+                         ("0", "flag"))
 
     def test_empty_variable_is_unset(self):
         self.assertEqual(self.config("--print-config", env={"KILN_PORT": ""})["--port"], ("8080", "default"))
@@ -209,14 +215,15 @@ class Starting(KilnTest):
     def test_io_uring_that_is_denied(self):
         for name, words in DENIED.items():
             with self.subTest(name):
-                line = self.fails_to_start("--port", "0", "--engine", "io_uring", confine=["--deny-io-uring", name])
+                line = self.fails_to_start("--port", "0", "--engine", "io_uring",
+                                           confine=["--deny", f"io_uring={name}"])
                 for word in ("io_uring", words, "seccomp"):
                     self.assertIn(word, line)
 
     def test_auto_falls_back_and_says_why(self):
         for name, words in DENIED.items():
             with self.subTest(name):
-                server = self.start(engine="auto", confine=["--deny-io-uring", name])
+                server = self.start(engine="auto", confine=["--deny", f"io_uring={name}"])
                 info = server.info()
                 metrics = server.metrics()
                 for engine, reason in ((server.listening["engine"], server.listening["engine_reason"]),
@@ -323,6 +330,8 @@ class Doctor(KilnTest):
         found, text = self.doctor(env={"POD_NAME": "kiln-1", "CPU_REQUEST_MILLI": "100"})
         self.assertIn(found["engine"], ("io_uring", "epoll"))
         self.assertTrue(found["engine_reason"])
+        self.assertEqual(found["ring_restrictions"], "in force" if found["engine"] == "io_uring" else "none")
+        self.assertEqual(found["sandbox"], "possible")
         self.assertIn(platform.release(), found["kernel"])
         self.assertEqual(found["affinity_cpus"], len(os.sched_getaffinity(0)))
         self.assertGreaterEqual(found["workers"], 1)
@@ -336,11 +345,16 @@ class Doctor(KilnTest):
     def test_says_what_there_is_not(self):
         for name, words in DENIED.items():
             with self.subTest(name):
-                found, text = self.doctor(confine=["--deny-io-uring", name])
+                found, text = self.doctor(confine=["--deny", f"io_uring={name}"])
                 self.assertEqual(found["engine"], "epoll")
                 for said in (found["engine_reason"], text):
                     self.assertIn(words, said)
                     self.assertIn("seccomp", said)
+        found, _ = self.doctor(confine=["--deny", "ring_restrictions=EINVAL"])
+        self.assertEqual(found["engine"], "io_uring")
+        self.assertRegex(found["ring_restrictions"], "^refused: .*Invalid argument")
+        found, _ = self.doctor(confine=["--deny", "seccomp=EPERM"])
+        self.assertRegex(found["sandbox"], "^not possible: .*seccomp")
         self.assertIn("64", self.doctor(confine=["--open-files", "64"])[0]["open_files"])
 
 
