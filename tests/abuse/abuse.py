@@ -17,6 +17,7 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -202,8 +203,12 @@ async def live(life, port, receive_buffer, number, tally, dice):
         sock.close()
 
 
+RAMP_MAX = 3.0  # seconds
+
+
 def crowd(life, ports, count, seconds, tally, receive_buffer=0, life_max=None):
-    """`count` connections at any time for so long, to the ports by turns, each living `life` and then replaced."""
+    """`count` connections at any time, to the ports by turns, each living `life` and then replaced: for so long from
+    when all have come, or from when RAMP_MAX has passed because the server does not let all of them in."""
     dice = random.Random(os.getpid())
 
     async def places():
@@ -216,9 +221,14 @@ def crowd(life, ports, count, seconds, tally, receive_buffer=0, life_max=None):
         await asyncio.gather(*(place(number) for number in range(count)))
 
     async def for_so_long():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await places()
+        crowding = asyncio.create_task(places())
+        late = time.monotonic() + RAMP_MAX
+        while tally["connected"] + tally["refused"] < count and time.monotonic() < late:
+            await asyncio.sleep(0.02)
+        await asyncio.wait([crowding], timeout=seconds)
+        crowding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await crowding  # raises what went wrong with us
 
     asyncio.run(for_so_long())
 
@@ -464,6 +474,10 @@ class Honest:
 
 # --- The server's process ---------------------------------------------------------------------------------------------
 
+# Of `ss -m`: allocated for received data, kept for later, queued to be sent (ss(8)).
+SKMEM = re.compile(r"skmem:\(r([0-9]+),.*?,f([0-9]+),w([0-9]+),")
+
+
 class Watch:
     """Reads a server's process, and its metrics over one connection of the admin port."""
 
@@ -499,12 +513,23 @@ class Watch:
     def rss(self):
         return self.server.resident_bytes()
 
+    def longest_turn(self):
+        """Seconds in which a loop looked at nothing new."""
+        return self.metrics().one("kiln_loop_longest_turn_seconds")
+
     def peak_rss(self):
         text = (self.proc / "status").read_text("ascii")
         return int(re.search(r"^VmHWM:\s+([0-9]+) kB$", text, re.MULTILINE)[1]) * 1024
 
     def forget_peak(self):
         (self.proc / "clear_refs").write_text("5", "ascii")  # proc(5)
+
+    def socket_bytes(self):
+        """What the kernel holds for the server's connections, received or not yet sent: a memory control group is
+        charged for it, the process is not."""
+        listed = subprocess.run(["ss", "-Htnm", f"sport = :{self.server.port}"], capture_output=True, text=True,
+                                check=True).stdout
+        return sum(int(received) + int(forward) + int(queued) for received, forward, queued in SKMEM.findall(listed))
 
     def files(self):
         """Ours left out: what asks for metrics."""
