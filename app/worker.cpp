@@ -23,8 +23,8 @@ constexpr uint64_t kBodyBytesAnInterval = 5 * 1024;
 
 // Open connections that the admin listener keeps for probes when the main one is full.
 constexpr uint32_t kAdminConnectionsMax = 64;
-// Accepted between the cap and the moment the accept has ended.
-constexpr uint32_t kSpareConnections = 64;
+// Of each of the two, accepted between the cap and the moment the accept has ended.
+constexpr uint32_t kPastCapMax = 32;
 
 // The index that Loop::listen() gives to the first.
 constexpr uint32_t kMainListener = 0;
@@ -103,7 +103,8 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
                .index = index,
                .holds = &pod.holds}),
       loop_(std::move(engine), std::move(mailbox), *this,
-            {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections}) {
+            {.connections_max = connections_max + kAdminConnectionsMax + 2 * kPastCapMax,
+             .past_cap_max = kPastCapMax}) {
   context_.limits = limits_of(pod.settings);
   context_.handler = this;
   context_.request_id_state = std::random_device{}() + (uint64_t{index} << 32);
