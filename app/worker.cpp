@@ -22,8 +22,8 @@ using namespace std::chrono_literals;
 
 // Open connections that the admin listener keeps for probes when the main one is full.
 constexpr uint32_t kAdminConnectionsMax = 64;
-// Accepted between the cap and the moment the accept has ended.
-constexpr uint32_t kSpareConnections = 64;
+// Of each of the two, accepted between the cap and the moment the accept has ended.
+constexpr uint32_t kPastCapMax = 32;
 
 // Held bytes that are worth to be given back to the system once they are free.
 constexpr size_t kMuchHeld = 4 * 1024 * 1024;
@@ -53,7 +53,8 @@ http::Limits limits_of(const ServeSettings& settings) {
 }
 
 core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
-  return {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections,
+  return {.connections_max = connections_max + kAdminConnectionsMax + 2 * kPastCapMax,
+          .past_cap_max = kPastCapMax,
           .send_timeout = pod.settings.write_timeout,
           .linger_timeout = pod.settings.linger_timeout,
           .lingering_max = std::max(connections_max / 8, 8U),

@@ -156,8 +156,10 @@ void Loop::accept_failed(Listening& listening, uint32_t index, int error) {
 
 void Loop::open_connection(int fd, uint32_t listener) {
   Listening& listening = listening_[listener];
-  // Between the cancel at the cap and its completion more may be accepted. The pool itself is never exceeded.
-  if (counters_.open.get() >= options_.connections_max) {
+  // Between the cancel at the cap and its completion more may be accepted: a few are taken all the same, but no
+  // listener takes the places of another. The pool itself is never exceeded.
+  if (listening.open >= listening.connections_max + options_.past_cap_max ||
+      counters_.open.get() >= options_.connections_max) {
     counters_.turned_away.add();
     engine_->close(fd);
     return;

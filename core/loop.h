@@ -25,7 +25,8 @@
 namespace kiln::core {
 
 struct LoopOptions {
-  uint32_t connections_max = 16384;
+  uint32_t connections_max = 16384;                  // of all listeners
+  uint32_t past_cap_max = 32;                        // of a listener, until its accept has really ended
   size_t input_bytes_max = 64 * 1024;                // kept for a connection before its receives stop
   size_t send_bytes_max = 256 * 1024;                // handed to the kernel at once
   Duration send_timeout = std::chrono::seconds(30);  // for each such piece

@@ -78,6 +78,21 @@ TEST(Loop, TurnsAwayWhomThePoolHasNoRoomFor) {
   EXPECT_EQ(stage.protocol.calls(), Calls{}) << "its protocol never knew";
 }
 
+TEST(Loop, LeavesThePlacesOfAListenerToIt) {
+  constexpr int kOther = Stage::kListener - 1;
+  Stage stage({.connections_max = 5, .past_cap_max = 1}, 2);
+  stage.loop->listen(base::Fd(kOther), 2);
+  // All come before the cancel at the cap is through.
+  for (int client = 0; client < 5; ++client) stage.engine->accepts(Stage::kListener, Stage::kClient + client);
+  stage.turn();
+  EXPECT_EQ(stage.loop->counters().accepted.get(), 3U);
+  EXPECT_EQ(stage.engine->closed(), (std::vector<int>{Stage::kClient + 3, Stage::kClient + 4}));
+  stage.engine->accepts(kOther, Stage::kClient + 5);
+  stage.engine->accepts(kOther, Stage::kClient + 6);
+  stage.turn();
+  EXPECT_EQ(stage.loop->counters().accepted.get(), 5U);
+}
+
 TEST(Loop, ArmsAnAcceptAgainThatEnded) {
   struct Row {
     const char* name;

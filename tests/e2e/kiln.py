@@ -311,16 +311,18 @@ class Client:
 # --- Server -----------------------------------------------------------------------------------------------------------
 
 class Server:
-    """A running `kiln serve`, on a port of the system's choice unless the flags name one."""
+    """A running `kiln serve`, on a port of the system's choice unless the flags name one. In a process group of its own
+    it outlives a Ctrl-C, for whoever ends it himself."""
 
-    def __init__(self, *flags, env=None, engine=ENGINE, confine=(), read_log=True):
+    def __init__(self, *flags, env=None, engine=ENGINE, confine=(), read_log=True, own_group=False):
         flags = [str(flag) for flag in flags]
         command = [*confined(confine), binary(), "serve", "--engine", engine]
         if "--port" not in flags and "KILN_PORT" not in (env or {}):
             command += ["--port", "0"]
         self.stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen([*command, *flags], env=clean_environment(env), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=self.stderr)
+                                        stdout=subprocess.PIPE, stderr=self.stderr,
+                                        process_group=0 if own_group else None)
         self.pid = self.process.pid
         self.exit_is_expected = False
         self.lines = []
