@@ -145,6 +145,10 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
   }
 }
 
+uint64_t Worker::connections_beside_max(unsigned workers, bool has_admin_listener) {
+  return uint64_t{workers} * kPastCapMax + (has_admin_listener ? kAdminConnectionsMax + kPastCapMax : 0);
+}
+
 // The burner's thread posts to the loop: it ends first.
 Worker::~Worker() { burner_.stop(); }
 

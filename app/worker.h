@@ -39,6 +39,9 @@ class Worker final : public core::Protocol, public http::Handler {
   void start(base::Fd listener, uint32_t connections_max, base::Fd admin_listener);
   void run() { loop_.run(); }
 
+  // The most connections that all workers have beside --max-connections: past the cap, and of the admin listener.
+  [[nodiscard]] static uint64_t connections_beside_max(unsigned workers, bool has_admin_listener);
+
   // Any thread.
   [[nodiscard]] WorkerView view();
   void post(core::Mailbox::Letter letter) { loop_.post(std::move(letter)); }

@@ -209,6 +209,8 @@ int Ring::submit_and_wait(unsigned wanted, std::optional<Duration> timeout) {
   return result < 0 ? -errno : 0;
 }
 
+size_t Ring::ready() const { return io_uring_smp_load_acquire(ring_->cq.ktail) - *ring_->cq.khead; }
+
 std::span<const RingCompletion> Ring::reap(std::span<RingCompletion> into) {
   unsigned head = *ring_->cq.khead;
   const unsigned tail = io_uring_smp_load_acquire(ring_->cq.ktail);

@@ -60,6 +60,8 @@ class Ring {
   // Returns 0 or a negative errno; -ETIME and -EINTR are ordinary. Look at the queue whatever it returns.
   int enter(std::optional<Duration> timeout);
 
+  // How many completions are there to be reaped.
+  [[nodiscard]] size_t ready() const;
   // Copies completions out and frees their places.
   std::span<const RingCompletion> reap(std::span<RingCompletion> into);
 
