@@ -157,7 +157,7 @@ void Loop::accept_failed(Listening& listening, uint32_t index, int error) {
 void Loop::open_connection(int fd, uint32_t listener) {
   Listening& listening = listening_[listener];
   // Between the cancel at the cap and its completion more may be accepted. The pool itself is never exceeded.
-  if (counters_.open.get() >= options_.connections_max) {
+  if (halted_ || counters_.open.get() >= options_.connections_max) {
     counters_.turned_away.add();
     engine_->close(fd);
     return;
@@ -198,6 +198,7 @@ void Loop::drain() {
 }
 
 void Loop::halt() {
+  halted_ = true;
   drain();
   for_each_open([](Connection& connection) { connection.abort(); });
 }
