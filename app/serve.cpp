@@ -196,7 +196,8 @@ class WorkerThread {
       return report_.set_value({.reason = opened ? mailbox.error().what : opened.error().what});
     }
     const core::EngineKind kind = opened->engine->kind();
-    Worker worker(pod, std::move(opened->engine), std::move(*mailbox), place.index, place.connections_max);
+    Worker worker(pod, std::move(opened->engine), std::move(*mailbox), place.index,
+                  {.connections_max = place.connections_max});
     report_.set_value({.worker = &worker, .engine = kind, .reason = std::move(opened->reason)});
     if (!go_.get_future().get()) return;
     worker.start(std::move(place.listener), place.connections_max, std::move(place.admin));

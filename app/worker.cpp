@@ -48,6 +48,11 @@ http::Limits limits_of(const ServeSettings& settings) {
   return limits;
 }
 
+core::LoopOptions with_room_beside(core::LoopOptions options) {
+  options.connections_max += kAdminConnectionsMax + kSpareConnections;
+  return options;
+}
+
 }  // namespace
 
 const std::vector<Worker::RouteEntry>& Worker::table() {
@@ -88,7 +93,7 @@ std::vector<std::string> Worker::routes() {
 }
 
 Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
-               uint32_t connections_max)
+               core::LoopOptions options)
     : pod_(pod),
       cost_random_(pod.settings.cost_seed + index),
       counters_(table().size() + 2),  // at least: a path may have several methods
@@ -102,8 +107,7 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
                .books = &pod.books,
                .index = index,
                .holds = &pod.holds}),
-      loop_(std::move(engine), std::move(mailbox), *this,
-            {.connections_max = connections_max + kAdminConnectionsMax + kSpareConnections}) {
+      loop_(std::move(engine), std::move(mailbox), *this, with_room_beside(options)) {
   context_.limits = limits_of(pod.settings);
   context_.handler = this;
   context_.request_id_state = std::random_device{}() + (uint64_t{index} << 32);
