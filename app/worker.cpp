@@ -237,17 +237,18 @@ void Worker::input_ended(core::Connection& connection) {
 // What follows for the connection from where its exchange stands.
 void Worker::follow(core::Connection& connection, Session& s) {
   using Phase = http::Exchange::Phase;
+  // Each request has its own deadlines.
+  const bool same = s.awaiting_after == s.exchange.answered();
   switch (s.exchange.phase()) {
     case Phase::Finished: return connection.finish(s.exchange.must_linger() ? core::Linger::Yes : core::Linger::No);
     case Phase::Handling: return set_deadline(connection, s, Awaiting::Nothing, {});
     case Phase::Body:
-      if (s.awaiting != Awaiting::RestOfBody) set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
-      return;
+      if (same && s.awaiting == Awaiting::RestOfBody) return;
+      return set_deadline(connection, s, Awaiting::RestOfBody, kBodyInterval);
     case Phase::Head: break;
   }
   if (!s.exchange.idle()) {
-    // Counted from the first byte and never extended; each request has its own.
-    const bool same = s.awaiting_after == s.exchange.answered();
+    // Counted from the first byte and never extended.
     if (same && (s.awaiting == Awaiting::RestOfHead || s.awaiting == Awaiting::FirstRequest)) return;
     return set_deadline(connection, s, Awaiting::RestOfHead, pod_.settings.header_timeout);
   }

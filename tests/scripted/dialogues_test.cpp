@@ -54,6 +54,8 @@ TEST(Dialogues, EndWell) {
 
 // Each has failed once.
 constexpr Dialogue kRegressions[] = {
+    {"a body has its own time, whatever the one before it took",
+     "0ct p it iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii t ;t llatst.t.t"},
     {"a client accepted after the halt is not kept", "t 0c # t"},
 };
 
