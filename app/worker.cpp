@@ -295,7 +295,9 @@ void Worker::closed(core::Connection& connection) {
 void Worker::drain() {
   closing_ = true;
   loop_.for_each_open([this](core::Connection& connection) {
-    if (loop_.find(connection.id()) != nullptr && session(connection).exchange.idle()) {
+    // A request may wait behind an answer that is still being sent; its own will be the last.
+    const bool is_open = loop_.find(connection.id()) != nullptr;
+    if (is_open && session(connection).exchange.idle() && !connection.has_input()) {
       connection.finish(core::Linger::No);
     }
   });

@@ -56,6 +56,7 @@ TEST(Dialogues, EndWell) {
 constexpr Dialogue kRegressions[] = {
     {"a body has its own time, whatever the one before it took",
      "0ct p it iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii t ;t llatst.t.t"},
+    {"a drain answers what arrived behind an answer that was being sent", "0ct gat gat ! st st"},
     {"a client accepted after the halt is not kept", "t 0c # t"},
 };
 
