@@ -1,6 +1,8 @@
-// Dialogues between the server and scripted clients (tests/scripted/scripted_server.h).
+// Dialogues between the server and scripted clients (tests/scripted/scripted_server.h), and each of them with something
+// going wrong at every place.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -20,6 +22,7 @@ constexpr Dialogue kDialogues[] = {
     {"pipelined", "0ct ghpkB at st"},
     {"more than a batch", "0ct gggggggggggggggggggg at st st"},
     {"a request behind an answer that is being sent", "0ct gat gat st"},
+    {"two batches behind an answer that is being sent", "0ct gat ggggggggggggat ggggggggggggat st st st"},
     {"a large answer in pieces", "0ct oat st st st st st st st"},
     {"a body in chunks", "0ct kjtjtjtat st"},
     {"a long body in pieces", "0ct latatat st st st"},
@@ -50,6 +53,25 @@ TEST(Dialogues, EndWell) {
     hold(std::string(dialogue.script));
     hold("+" + std::string(dialogue.script));
   }
+}
+
+// The peer resets, half-closes, fails; sends are cut; buffers, descriptors and completions run out; time passes; the
+// server drains or halts: whenever it is.
+TEST(Dialogues, EndWellWithAnyEventAtAnyStep) {
+  constexpr std::string_view kDisturbances[] = {"r",  "*t", "f", "F", "St", "N",  "K",
+                                                "et", ";t", "!", "#", "^",  "~t", "$"};
+  size_t played = 0;
+  for (const Dialogue& dialogue : kDialogues) {
+    for (const std::string_view disturbance : kDisturbances) {
+      for (size_t step = 0; step <= dialogue.script.size(); ++step) {
+        std::string script(dialogue.script);
+        if (step < script.size() && script[step] == ' ') continue;
+        hold(script.insert(step, disturbance));
+        ++played;
+      }
+    }
+  }
+  std::printf("%zu dialogues\n", played);
 }
 
 // Each has failed once.

@@ -636,6 +636,7 @@ void ScriptedServer::look(Client& c) {
 
 void ScriptedServer::read_answers(Client& c) {
   std::string_view rest = c.unread;
+  const size_t answered_before = c.answered;
   while (!rest.empty()) {
     require(!c.told_to_close, "bytes behind the last answer", &c);
     require(c.answered < c.messages.size(), "an answer to no request", &c);
@@ -657,6 +658,8 @@ void ScriptedServer::read_answers(Client& c) {
     c.told_to_close = seen.closes;
   }
   c.unread.erase(0, c.unread.size() - rest.size());
+  // While one batch is being sent no other grows.
+  require(c.answered - answered_before <= http::Limits().requests_a_batch_max, "more than a batch of answers", &c);
 }
 
 void ScriptedServer::check_answer(Client& c, const Message& message, const fuzz::ResponseSeen& seen) {
