@@ -54,6 +54,14 @@ uint32_t connections_max(const ServeSettings& settings, unsigned workers) {
   return static_cast<uint32_t>(std::min<uint64_t>(settings.connections_max, room));
 }
 
+core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
+  return {.connections_max = connections_max,
+          .send_timeout = pod.settings.write_timeout,
+          .linger_timeout = pod.settings.linger_timeout,
+          .lingering_max = std::max(connections_max / 8, 8U),
+          .held_bytes_max = pod.settings.buffered_max / pod.worker_count};
+}
+
 struct Listeners {
   std::vector<base::Fd> main;  // one a worker
   base::Fd admin;
@@ -199,7 +207,8 @@ class WorkerThread {
     }
     const core::EngineKind kind = opened->engine->kind();
     std::string restrictions = opened->engine->restrictions();
-    Worker worker(pod, std::move(opened->engine), std::move(*mailbox), place.index, place.connections_max);
+    Worker worker(pod, std::move(opened->engine), std::move(*mailbox), place.index,
+                  loop_options(pod, place.connections_max));
     report_.set_value({.worker = &worker,
                        .engine = kind,
                        .restrictions = std::move(restrictions),

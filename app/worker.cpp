@@ -52,13 +52,10 @@ http::Limits limits_of(const ServeSettings& settings) {
   return limits;
 }
 
-core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
-  return {.connections_max = connections_max + kAdminConnectionsMax + 2 * kPastCapMax,
-          .past_cap_max = kPastCapMax,
-          .send_timeout = pod.settings.write_timeout,
-          .linger_timeout = pod.settings.linger_timeout,
-          .lingering_max = std::max(connections_max / 8, 8U),
-          .held_bytes_max = pod.settings.buffered_max / pod.worker_count};
+core::LoopOptions with_room_beside(core::LoopOptions options) {
+  options.past_cap_max = kPastCapMax;
+  options.connections_max += kAdminConnectionsMax + 2 * kPastCapMax;
+  return options;
 }
 
 // There when mimalloc has taken the place of malloc.
@@ -113,7 +110,7 @@ std::vector<std::string> Worker::routes() {
 }
 
 Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
-               uint32_t connections_max)
+               core::LoopOptions options)
     : pod_(pod),
       cost_random_(pod.settings.cost_seed + index),
       counters_(table().size() + 2),  // at least: a path may have several methods
@@ -127,7 +124,7 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
                .books = &pod.books,
                .index = index,
                .holds = &pod.holds}),
-      loop_(std::move(engine), std::move(mailbox), *this, loop_options(pod, connections_max)) {
+      loop_(std::move(engine), std::move(mailbox), *this, with_room_beside(options)) {
   context_.limits = limits_of(pod.settings);
   context_.handler = this;
   context_.request_id_state = std::random_device{}() + (uint64_t{index} << 32);
@@ -277,17 +274,18 @@ void Worker::input_ended(core::Connection& connection) {
 // What follows for the connection from where its exchange stands.
 void Worker::follow(core::Connection& connection, Session& s) {
   using Phase = http::Exchange::Phase;
+  // Each request has its own deadlines.
+  const bool same = s.awaiting_after == s.exchange.answered();
   switch (s.exchange.phase()) {
     case Phase::Finished: return connection.finish(s.exchange.must_linger() ? core::Linger::Yes : core::Linger::No);
     case Phase::Handling: return set_deadline(connection, s, Awaiting::Nothing, {});
     case Phase::Body:
-      if (s.awaiting != Awaiting::RestOfBody) await_body(connection, s);
-      return;
+      if (same && s.awaiting == Awaiting::RestOfBody) return;
+      return await_body(connection, s);
     case Phase::Head: break;
   }
   if (!s.exchange.idle()) {
-    // Counted from the first byte and never extended; each request has its own.
-    const bool same = s.awaiting_after == s.exchange.answered();
+    // Counted from the first byte and never extended.
     if (same && (s.awaiting == Awaiting::RestOfHead || s.awaiting == Awaiting::FirstRequest)) return;
     return set_deadline(connection, s, Awaiting::RestOfHead, pod_.settings.header_timeout);
   }
@@ -360,7 +358,9 @@ void Worker::closed(core::Connection& connection) {
 void Worker::drain() {
   closing_ = true;
   loop_.for_each_open([this](core::Connection& connection) {
-    if (loop_.find(connection.id()) != nullptr && session(connection).exchange.idle()) {
+    // A request may wait behind an answer that is still being sent; its own will be the last.
+    const bool is_open = loop_.find(connection.id()) != nullptr;
+    if (is_open && session(connection).exchange.idle() && !connection.has_input()) {
       connection.finish(core::Linger::No);
     }
   });

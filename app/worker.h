@@ -30,14 +30,16 @@ namespace kiln::app {
 
 class Worker final : public core::Protocol, public http::Handler {
  public:
-  // On the worker's own thread. `pod` outlives the worker.
+  // On the worker's own thread. `pod` outlives the worker. `options.connections_max` is of the main listener: room for
+  // the admin listener's is made beside it.
   Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<core::Mailbox> mailbox, unsigned index,
-         uint32_t connections_max);
+         core::LoopOptions options);
   ~Worker() override;
 
   // After the pod's engine, workers and page are set.
   void start(base::Fd listener, uint32_t connections_max, base::Fd admin_listener);
   void run() { loop_.run(); }
+  bool turn() { return loop_.turn(); }  // one of run()'s; false when there is nothing left to do
 
   // The most connections that all workers have beside --max-connections: past the cap, and of the admin listener.
   [[nodiscard]] static uint64_t connections_beside_max(unsigned workers, bool has_admin_listener);

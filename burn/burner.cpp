@@ -64,7 +64,7 @@ Burner::Burner(Options options)
       account_(books_.account(options.index)),
       index_(options.index),
       holds_(options.holds),
-      units_a_nanosecond_(pace_.a_nanosecond()) {
+      units_a_nanosecond_(Pace().a_nanosecond()) {
   thread_ = start_background("kiln-burn", [this] { run(); });
   CHECK(thread_.joinable());
 }

@@ -8,6 +8,11 @@ target_compile_options(kiln_flags INTERFACE
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(kiln_flags INTERFACE -Wno-restrict)
 endif()
+# libstdc++ shows its <expected> only to compilers that name this version of concepts, which clang does from 19 on.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 19)
+  target_compile_definitions(kiln_flags INTERFACE __cpp_concepts=202002L)
+  target_compile_options(kiln_flags INTERFACE -Wno-macro-redefined -Wno-builtin-macro-redefined)
+endif()
 # Bounds checks of the standard library's containers: a wrong index stops the program instead of reading on.
 target_compile_definitions(kiln_flags INTERFACE _GLIBCXX_ASSERTIONS)
 

@@ -150,6 +150,7 @@ void Connection::offer(std::string_view fresh) {
 
 void Connection::drop(size_t bytes) {
   if (state_ == State::Lingering) return extend_lingering();
+  linger_ = Linger::Yes;  // more may be on its way
   dropped_bytes_ += bytes;
   if (dropped_bytes_ > loop_.options().input_bytes_max) stop_receiving();
 }

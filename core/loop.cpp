@@ -158,7 +158,7 @@ void Loop::open_connection(int fd, uint32_t listener) {
   Listening& listening = listening_[listener];
   // Between the cancel at the cap and its completion more may be accepted: a few are taken all the same, but no
   // listener takes the places of another. The pool itself is never exceeded.
-  if (listening.open >= listening.connections_max + options_.past_cap_max ||
+  if (halted_ || listening.open >= listening.connections_max + options_.past_cap_max ||
       counters_.open.get() >= options_.connections_max) {
     counters_.turned_away.add();
     engine_->close(fd);
@@ -202,6 +202,7 @@ void Loop::drain() {
 }
 
 void Loop::halt() {
+  halted_ = true;
   drain();
   for_each_open([](Connection& connection) { connection.abort(); });
 }

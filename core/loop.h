@@ -45,7 +45,7 @@ struct LoopCounters {
   base::Counter accept_errors;
   base::Counter stale_completions;
   base::Counter forced_closes;
-  base::Counter turned_away;  // accepted at the cap and closed at once
+  base::Counter turned_away;  // accepted at the cap or after a halt, and closed at once
   base::Counter lingering;    // connections now
   base::Counter held_bytes;   // now: input kept, answers not sent, and what the protocol keeps
   base::Counter shed;         // connections that had to give up what they held
@@ -71,7 +71,7 @@ class Loop final : public CompletionSink {
   void schedule(TimePoint when, Mailbox::Letter letter);
   // Stops listening; what waits in the backlog is accepted first. run() ends when the last connection is gone.
   void drain();
-  // Also closes every connection, whatever it is doing.
+  // Also closes every connection, whatever it is doing, and those that are still accepted.
   void halt();
 
   [[nodiscard]] Connection* find(ConnectionId id);  // nothing unless it is open
@@ -134,6 +134,7 @@ class Loop final : public CompletionSink {
   std::optional<TimePoint> wake_due_;  // when the wait under way ends at the latest
   bool overslept_ = false;             // the last wait ended long after that
   bool draining_ = false;
+  bool halted_ = false;
   TimerWheel wheel_;
   std::multimap<TimePoint, Mailbox::Letter> scheduled_;
   std::deque<Listening> listening_;

@@ -258,6 +258,18 @@ TEST(Loop, HaltClosesConnectionsInEveryState) {
   for (int i = 0; i < 4; ++i) EXPECT_TRUE(stage.closed(fd(i))) << i;
 }
 
+// Its completion was on the way when the listener was shut down.
+TEST(Loop, AConnectionAcceptedAfterAHaltIsClosedAtOnce) {
+  Stage stage;
+  stage.turn();
+  stage.engine->accepts(Stage::kListener, Stage::kClient);
+  stage.loop->halt();
+  stage.engine->accept_ends(Stage::kListener, -EINVAL);
+  EXPECT_FALSE(stage.turn());
+  EXPECT_TRUE(stage.closed());
+  EXPECT_EQ(stage.protocol.calls(), Calls{});
+}
+
 TEST(Loop, HaltMayBeCalledByTheProtocol) {
   Stage stage;
   stage.connect(Stage::kClient + 1);

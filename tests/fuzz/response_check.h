@@ -14,6 +14,7 @@ namespace kiln::fuzz {
 struct ResponseSeen {
   int status = 0;
   bool closes = false;  // says Connection: close
+  std::string request_id;
   std::string body;
 };
 
@@ -45,6 +46,24 @@ inline std::string take_chunks(std::string_view& text) {
   return body;
 }
 
+inline bool has_body(int status) { return status >= 200 && status != 204 && status != 304; }
+
+// True when `text` begins with a whole response. One that only the end of the connection ends is never whole.
+inline bool holds_response(std::string_view text, bool to_head) {
+  const size_t end = text.find("\r\n\r\n");
+  if (end == std::string_view::npos) return false;
+  const std::string_view head = text.substr(0, end + 2);
+  const std::string_view body = text.substr(end + 4);
+  CHECK(head.starts_with("HTTP/1.1 "));
+  if (to_head || !has_body(std::stoi(std::string(head.substr(9, 3))))) return true;
+  if (head.contains("\r\nTransfer-Encoding: chunked\r\n")) {
+    return body.starts_with("0\r\n\r\n") || body.contains("\r\n0\r\n\r\n");
+  }
+  constexpr std::string_view kLength = "\r\nContent-Length: ";
+  const size_t at = head.find(kLength);
+  return at != std::string_view::npos && body.size() >= std::stoull(std::string(head.substr(at + kLength.size())));
+}
+
 // `to_head` is true when the request was HEAD.
 inline ResponseSeen take_response(std::string_view& text, bool to_head) {
   ResponseSeen seen;
@@ -71,10 +90,13 @@ inline ResponseSeen take_response(std::string_view& text, bool to_head) {
     } else if (name == "Connection") {
       seen.closes = value == "close";
       CHECK(seen.closes || value == "keep-alive");
+    } else if (name == "X-Request-Id") {
+      CHECK(seen.request_id.empty());
+      seen.request_id = value;
     }
   }
   CHECK(!(length && chunked));
-  if (to_head || seen.status < 200 || seen.status == 204 || seen.status == 304) return seen;
+  if (to_head || !has_body(seen.status)) return seen;
   if (chunked) {
     seen.body = take_chunks(text);
   } else if (length) {
