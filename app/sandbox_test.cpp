@@ -80,8 +80,9 @@ TEST(Sandbox, DeniesWhatAServerNeverNeeds) {
     const char* const nothing[] = {nullptr};
     denied("io_uring_setup", EPERM, SYS_io_uring_setup, 8, &params);
     denied("io_uring_register", EPERM, SYS_io_uring_register, -1, uint64_t{IORING_REGISTER_BUFFERS}, nullptr, 0);
-    denied("execve", EPERM, SYS_execve, "/bin/true", nothing, nothing);
-    denied("execveat", EPERM, SYS_execveat, AT_FDCWD, "/bin/true", nothing, nothing, 0);
+    // Of nothing that exists: where it is allowed, the errors found so far must not go with this program.
+    denied("execve", EPERM, SYS_execve, "", nothing, nothing);
+    denied("execveat", EPERM, SYS_execveat, AT_FDCWD, "", nothing, nothing, 0);
     denied("clone3", ENOSYS, SYS_clone3, nullptr, 0);
 #ifdef SYS_fork
     denied("fork", EPERM, SYS_fork);

@@ -49,17 +49,21 @@ uint32_t connections_max(const ServeSettings& settings, unsigned workers) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return settings.connections_max;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
-  const uint64_t kept = kDescriptorsKept + Worker::connections_beside_max(workers, settings.admin_port.has_value());
+  const uint64_t beside = Worker::connections_beside_max(workers, settings.admin_port.has_value());
+  const uint64_t kept = std::min<uint64_t>(kDescriptorsKept + beside, limit.rlim_max / 2);
   const uint64_t room = limit.rlim_max > kept + kConnectionsMin ? limit.rlim_max - kept : kConnectionsMin;
   return static_cast<uint32_t>(std::min<uint64_t>(settings.connections_max, room));
 }
 
 core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
+  // A body grows by doubling and is then copied into its answer: less would shed the only client there is.
+  constexpr uint64_t kBodiesAWorkerMin = 4;
   return {.connections_max = connections_max,
           .send_timeout = pod.settings.write_timeout,
           .linger_timeout = pod.settings.linger_timeout,
-          .lingering_max = std::max(connections_max / 8, 8U),
-          .held_bytes_max = pod.settings.buffered_max / pod.worker_count};
+          .lingering_max = std::max(connections_max / 8, 1U),
+          .held_bytes_max = std::max(pod.settings.buffered_max / pod.worker_count,
+                                     kBodiesAWorkerMin * pod.settings.body_max)};
 }
 
 struct Listeners {

@@ -215,7 +215,8 @@ std::vector<Setting> serve_settings() {
       {"--max-queued", "SIZE", "64KiB", "unsent answers of a connection past which its next request waits",
        size(&S::queued_max, 1, 16 * kKiB * kKiB)},
       {"--max-buffered", "SIZE", "48MiB",
-       "bodies and unsent answers of all connections; past it whoever has held some for longest gives way",
+       "bodies and unsent answers of all connections, at least 4 x --max-body a worker; past it whoever has held some "
+       "for longest gives way",
        size(&S::buffered_max, kKiB * kKiB, 64 * kKiB * kKiB * kKiB)},
       {"--access-log", "SHARE", "0", "log a line a request: 1 all, 0.01 a sample, 0 none", apply_access_log},
       {"--control-token", "TOKEN", kNoToken,

@@ -293,6 +293,7 @@ void Worker::follow(core::Connection& connection, Session& s) {
     if (s.awaiting == Awaiting::FirstRequest) return;
     return set_deadline(connection, s, Awaiting::FirstRequest, pod_.settings.header_timeout);
   }
+  if (draining_) return connection.finish(core::Linger::No);
   set_deadline(connection, s, Awaiting::NextRequest, pod_.settings.idle_timeout);
 }
 
@@ -344,7 +345,10 @@ size_t Worker::held_bytes(const core::Connection& connection) const {
 
 void Worker::shed(core::Connection& connection) {
   Session& s = session(connection);
-  if (s.exchange.phase() != http::Exchange::Phase::Body) return connection.abort();
+  using Phase = http::Exchange::Phase;
+  const bool is_arriving =
+      s.exchange.phase() == Phase::Body || (s.exchange.phase() == Phase::Head && !s.exchange.idle());
+  if (!is_arriving) return connection.abort();
   refuse(connection, s, http::Refusal::Overloaded);
 }
 
@@ -356,7 +360,7 @@ void Worker::closed(core::Connection& connection) {
 }
 
 void Worker::drain() {
-  closing_ = true;
+  closing_ = draining_ = true;
   loop_.for_each_open([this](core::Connection& connection) {
     // A request may wait behind an answer that is still being sent; its own will be the last.
     const bool is_open = loop_.find(connection.id()) != nullptr;
@@ -454,7 +458,7 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
     }
   }
   s.label = labels_.size() - 2;
-  // RFC 9110 section 9.1: 405 is for methods that this server has for other paths.
+  // RFC 9110 section 9.1: 501 for a method that is not known at all, 405 for one that this path does not have.
   if (request.head.method == http::Method::Other) {
     return problem(reply, 501, "Not Implemented", "This server implements GET, HEAD, POST, DELETE and OPTIONS.");
   }

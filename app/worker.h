@@ -208,6 +208,7 @@ class Worker final : public core::Protocol, public http::Handler {
   int64_t unix_milliseconds_ = 0;                  // of this turn
   std::optional<uint64_t> answered_when_sampled_;  // requests, at the last sample since it woke
   bool closing_ = false;                           // true from announce_close() on
+  bool draining_ = false;                          // true from drain() on
   bool memory_watched_ = false;                    // true from a lot being held to when it is given back
   burn::ServingMeter meter_;
   burn::Burner burner_;

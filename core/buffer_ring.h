@@ -15,7 +15,7 @@ class BufferRing {
  public:
   static constexpr size_t kBufferBytes = 4096;
 
-  // `count` is a power of two. Before the ring is locked. Outlived by the ring it is registered with.
+  // `count` is a power of two. Before the ring is locked. Outlives the ring it is registered with.
   [[nodiscard]] static base::Result<BufferRing> open(Ring& ring, unsigned count);
 
   BufferRing(BufferRing&& other) noexcept;

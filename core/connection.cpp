@@ -149,7 +149,10 @@ void Connection::offer(std::string_view fresh) {
 }
 
 void Connection::drop(size_t bytes) {
-  if (state_ == State::Lingering) return extend_lingering();
+  if (state_ == State::Lingering) {
+    if (!loop_.draining()) extend_lingering();
+    return;
+  }
   linger_ = Linger::Yes;  // more may be on its way
   dropped_bytes_ += bytes;
   if (dropped_bytes_ > loop_.options().input_bytes_max) stop_receiving();
@@ -167,6 +170,7 @@ void Connection::stop_receiving() {
 void Connection::proceed() {
   if (state_ != State::Open && state_ != State::Flushing) return;
   if (aborted_) return close();
+  if (state_ == State::Flushing) std::string().swap(input_);  // nobody will be offered it
   send_output();
   if (sending_now_) return;
   if (state_ == State::Open && input_ended_ && !std::exchange(end_told_, true)) {
@@ -259,7 +263,10 @@ void Connection::extend_lingering() {
 
 size_t Connection::held_bytes() const {
   if (state_ != State::Open && state_ != State::Flushing) return 0;
-  const auto of = [](const std::string& buffer) { return buffer.empty() ? 0 : buffer.capacity(); };
+  static const size_t kInPlace = std::string().capacity();
+  const auto of = [](const std::string& buffer) {
+    return buffer.empty() || buffer.capacity() == kInPlace ? 0 : buffer.capacity();
+  };
   return of(input_) + of(output_) + of(sending_) + loop_.protocol().held_bytes(*this);
 }
 
@@ -273,6 +280,8 @@ void Connection::shed() {
   give_up();
 }
 
+// With something in flight the shutdown that ends it sends our end before the reset. An answer that only that end
+// delimits (HTTP/1.0) looks whole then; all others have their length.
 void Connection::give_up() {
   loop_.engine().reset_at_close(fd_);
   close();

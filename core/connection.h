@@ -44,8 +44,8 @@ class Connection {
   [[nodiscard]] ConnectionId id() const { return {slot_, generation_}; }
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] uint32_t listener() const { return listener_; }  // the index that Loop::listen() returned
-  // True when bytes have come that the protocol has not taken, or has not been offered yet.
-  [[nodiscard]] bool has_input() const { return !input_.empty(); }
+  // True when bytes have come that will be offered once the answer under way is sent.
+  [[nodiscard]] bool has_input() const { return sending_now_ && !input_.empty(); }
 
   // Bytes appended here are sent when the current call of the protocol returns, or at resume().
   [[nodiscard]] std::string& output() { return output_; }

@@ -609,6 +609,34 @@ TEST(Connection, TheProtocolMayAnswerInsteadOfHolding) {
   EXPECT_EQ(stage.client().shutdowns, std::vector<int>{SHUT_WR});
 }
 
+TEST(Connection, EachThatGivesWayHasTimeToTellItsClient) {
+  Stage stage({.held_bytes_max = 19'000});
+  stage.protocol.on_shed = [](Connection& connection) {
+    connection.output() += "sorry";
+    connection.finish(Linger::Yes);
+  };
+  constexpr int kFirst = Stage::kClient, kSecond = kFirst + 1, kThird = kFirst + 2;
+  for (const int fd : {kFirst, kSecond, kThird}) stage.connect(fd);
+  // Both keep more than a buffer's worth; one jump past the cap needs what both hold.
+  stage.protocol.on_receive = [](Connection&, std::string_view) { return size_t{0}; };
+  for (const int fd : {kFirst, kSecond}) {
+    stage.engine->receives(fd, std::string(9000, 'x'));
+    stage.turn();
+  }
+  stage.protocol.on_receive = [](Connection& connection, std::string_view input) {
+    connection.output() += std::string(11'000, 'a');
+    return input.size();
+  };
+  stage.engine->receives(kThird, "?");
+  stage.turn();
+  EXPECT_EQ(stage.loop->counters().shed.get(), 2U);
+  for (const int fd : {kFirst, kSecond}) {
+    EXPECT_FALSE(stage.client(fd).resets);
+    ASSERT_TRUE(stage.client(fd).sending);
+    EXPECT_EQ(stage.client(fd).sending->copy, "sorry");
+  }
+}
+
 TEST(Connection, WhoGivesNothingUpIsReset) {
   Stage stage({.held_bytes_max = 8000});
   stage.protocol.on_receive = [](Connection&, std::string_view input) { return input.size(); };

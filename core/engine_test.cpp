@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/fd.h"
@@ -296,6 +297,44 @@ TEST_P(EngineTest, ServesAHundredSendersWithTwoBuffersAndEightEntries) {
   if (GetParam() == EngineKind::IoUring) {
     EXPECT_GT(engine->counters().receives_starved.get(), 0U);
   }
+}
+
+// As a client with a thousand pipelined requests would have it: each answer that is out makes room for the next.
+TEST_P(EngineTest, OneWaitDoesNotGoOnForEver) {
+  class Again final : public CompletionSink {
+   public:
+    Again(Engine& engine, int fd) : engine_(engine), fd_(fd) {}
+    void woke() override {}
+    void complete(const Completion& completion) override {
+      if (completion.token.operation != Operation::Send) return;
+      if (++sends < 10'000) engine_.send(fd_, completion.token, {"x", 1});
+    }
+    int sends = 0;
+
+   private:
+    Engine& engine_;
+    int fd_;
+  };
+  open({.submission_entries = 8, .completion_entries = 16, .buffers = 2});
+  const Pair pair = connected();
+  Again again(*engine, pair.ours.get());
+  std::thread reader([peer = pair.peer.get()] {
+    char bytes[65536];
+    while (::read(peer, bytes, sizeof bytes) > 0) {
+    }
+  });
+  engine->send(pair.ours.get(), kSend, {"x", 1});
+  int waits = 0;
+  while (again.sends < 10'000) {
+    const int before = again.sends;
+    engine->wait(1s, again);
+    ++waits;
+    if (again.sends - before > 100) break;
+  }
+  EXPECT_EQ(again.sends, 10'000) << "too many in one wait";
+  EXPECT_GT(waits, 100);
+  engine->shutdown(pair.ours.get(), SHUT_RDWR);
+  reader.join();
 }
 
 TEST_P(EngineTest, DoesNotSleepOverWhatIsDone) {

@@ -252,6 +252,7 @@ void Loop::account(Connection& connection) {
       counters_.shed.add();
       victim.shed();
       if (victim.held_bytes() >= held) victim.give_up();
+      holders_.set(victim.held(), 0);  // what it holds now is its last answer: that must have time to go out
     }
     holders_.set(victim.held(), victim.held_bytes());
   }

@@ -94,6 +94,7 @@ class Loop final : public CompletionSink {
   // What it holds may have changed. Not from inside a call of the protocol; others may be shed, and it itself.
   void account(Connection& connection);
   void count_forced_close() { counters_.forced_closes.add(); }
+  [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] bool may_linger() const { return counters_.lingering.get() < options_.lingering_max; }
   void count_lingering(int change) {
     counters_.lingering.set(counters_.lingering.get() + static_cast<uint64_t>(int64_t{change}));

@@ -528,9 +528,11 @@ class Metrics:
 # --- Tests ------------------------------------------------------------------------------------------------------------
 
 class Together:
-    """Runs functions in threads of their own and brings their first exception back to the test."""
+    """Runs functions in threads of their own and brings their first exception back to the test. They may go on for
+    `within` seconds after it has come to its end."""
 
-    def __init__(self, *functions):
+    def __init__(self, *functions, within=60):
+        self.within = within
         self.error = None
         self.threads = [threading.Thread(target=self._run, args=(function,), daemon=True) for function in functions]
 
@@ -547,7 +549,7 @@ class Together:
 
     def __exit__(self, kind, *_):
         for thread in self.threads:
-            thread.join(60 * SLOW)
+            thread.join(self.within * SLOW)
         if kind is None:
             if self.error:
                 raise self.error

@@ -1,7 +1,8 @@
-"""Plays the cases of tests/conformance with a running server, many connections at a time: whole, byte by byte, and cut in two everywhere.
+"""Plays the cases of tests/conformance with a running server, many connections at a time: whole, byte by byte, and cut
+in two everywhere.
 
-Between two pieces a pilot's request is answered by the same worker: what was sent before it has been read by then, so the
-pieces do arrive as pieces."""
+Between two pieces a pilot's request is answered by the same worker: what was sent before it has been read by then, so
+the pieces do arrive as pieces."""
 
 import sys
 import unittest

@@ -128,6 +128,23 @@ class Terminate(KilnTest):
         for client in clients:
             client.expect_end()
 
+    def test_clients_with_nothing_to_say_do_not_hold_the_end_up(self):
+        server = self.start("--drain-delay", "0", "--drain-timeout", "20s")
+        empty_line, lingering = server.connect(), server.connect()
+        with empty_line, lingering:
+            self.assertEqual(empty_line.get("/livez").status, 200)
+            empty_line.send(b"\r\n")
+            lingering.send(b"NONSENSE\r\n\r\n")
+            self.assertEqual(lingering.response().status, 400)
+            began = time.monotonic()
+            server.signal()
+            while server.is_running and time.monotonic() - began < 10 * SLOW:
+                with contextlib.suppress(OSError):
+                    lingering.send(b"x")
+                time.sleep(0.3)  # the client's pace
+            self.assertEqual(server.wait(), 0)
+            self.assertLess(time.monotonic() - began, 8 * SLOW)
+
     def test_admin_port_answers_to_the_end(self):
         server = self.start("--drain-delay", "1s", "--admin-port", "0")
         server.signal()

@@ -75,6 +75,17 @@ class Lines(KilnTest):
         self.assertEqual(records[3]["bytes"], 5)
         self.assertGreater(records[2]["ms"], 1)
 
+    def test_refusals_have_their_lines_too(self):
+        server = self.start("--access-log", "1", "--header-timeout", "300ms")
+        for begun, status in ((b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400), (b"GET / HT", 408)):
+            with server.connect() as client:
+                client.send(begun)
+                self.assertEqual(client.response().status, status)
+        eventually(lambda: len(server.log("request")) == 2, "a line for each")
+        self.check_lines(server)
+        self.assertEqual([(record["method"], record["route"], record["status"]) for record in server.log("request")],
+                         [("other", "invalid", 400), ("other", "invalid", 408)])
+
     def test_no_client_writes_into_the_log(self):
         server = self.start("--access-log", "1")
         text = '","level":"error","msg":"forged'

@@ -74,7 +74,7 @@ TEST(Dialogues, EndWellWithAnyEventAtAnyStep) {
   std::printf("%zu dialogues\n", played);
 }
 
-// Each has failed once.
+// Each shows what once went wrong.
 constexpr Dialogue kRegressions[] = {
     {"a body has its own time, whatever the one before it took",
      "0ct p it iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii t ;t llatst.t.t"},

@@ -606,6 +606,7 @@ bool ScriptedServer::toggle_full_queue() {
 
 void ScriptedServer::turn() {
   ++counts_.turns;
+  sheds_before_ = view_.loop->shed.get();
   goes_on_ = worker_->turn();
   for (Client& c : clients_) {
     if (c.fd >= 0) look(c);
@@ -646,8 +647,9 @@ void ScriptedServer::read_answers(Client& c) {
     require(!c.told_to_close, "bytes behind the last answer", &c);
     require(c.answered < c.messages.size(), "an answer to no request", &c);
     const Message& message = c.messages[c.answered];
-    // Whoever was too slow with a head was not understood to have said HEAD.
-    const bool to_head = message.head && !rest.starts_with("HTTP/1.1 408");
+    // Who was refused in the middle of a head was not understood to have said HEAD.
+    const bool refused = rest.starts_with("HTTP/1.1 408") || rest.starts_with("HTTP/1.1 503");
+    const bool to_head = message.head && !refused;
     if (!fuzz::holds_response(rest, to_head)) break;
     const fuzz::ResponseSeen seen = fuzz::take_response(rest, to_head);
     note(static_cast<uint64_t>(seen.status));
@@ -721,8 +723,9 @@ void ScriptedServer::judge_end(Client& c) {
   if (c.reset_told) return because(Reason::Reset);
   if (d.sending && now - c.send_began >= kSendTimeout) return because(Reason::SendStalled);
 
-  if (d.resets && (d.sending || !c.told_to_close)) {
-    require(view_.loop->shed.get() > 0, "reset without a reason", &c);
+  // Who lingers has had his answer, and is given up sooner or later.
+  if (d.resets && !is_shut(d, SHUT_WR)) {
+    require(view_.loop->shed.get() > sheds_before_, "reset without a reason", &c);
     return because(Reason::Shed);
   }
   require(c.unread.empty(), "closed in the middle of an answer", &c);

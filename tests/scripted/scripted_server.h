@@ -179,6 +179,7 @@ class ScriptedServer {
   core::FakeEngine* engine_ = nullptr;
   std::unique_ptr<app::Worker> worker_;
   app::WorkerView view_;
+  uint64_t sheds_before_ = 0;  // this turn
   std::array<Client, 10> clients_{};
   size_t current_ = 0;
   uint64_t next_serial_ = 1;
