@@ -29,8 +29,8 @@ struct ConnectionId {
 };
 
 // Lingering reads and drops what the peer still sends, so that the kernel does not answer it with a reset that would
-// destroy our last response (RFC 9112 section 9.6). It is bounded in time, not in bytes: whoever sends without a look at
-// what has come would otherwise never get to read why he was refused.
+// destroy our last response (RFC 9112 section 9.6). It is bounded in time, not in bytes: whoever sends without a look
+// at what has come would otherwise never get to read why he was refused.
 enum class Linger : uint8_t { No, Yes };
 
 class Connection {

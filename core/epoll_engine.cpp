@@ -101,8 +101,8 @@ class EpollEngine final : public Engine {
     std::array<epoll_event, 256> events;
     const int ready = wait_for(events, until_at);
     sink.woke();
-    // Sends that finish while the sink is called are delivered in the same wait: their answers are gone already. Not for
-    // ever, though: who has pipelined a thousand requests would have them all answered before anybody else is heard.
+    // Sends that finish while the sink is called are delivered in the same wait: their answers are gone already. Not
+    // for ever, though: who has pipelined a thousand requests would have them all answered before others are heard.
     size_t budget = finished_.size() + 2 * static_cast<size_t>(std::max(ready, 0));
     deliver_finished(sink, budget);
     for (int i = 0; i < ready; ++i) {

@@ -1,5 +1,5 @@
 // Who holds memory, and how much together, in the order in which they began to. A holder that gives everything back
-// and takes again stands at the end, so an honest client, whose answer is out after a moment, is never long at the front.
+// and takes again stands at the end, so a client whose answer is out after a moment is never long at the front.
 #pragma once
 
 #include <cstddef>

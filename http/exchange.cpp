@@ -87,7 +87,8 @@ bool Exchange::deserves_look(std::string_view input) const {
   constexpr size_t kEmptyLinesBytesMax = 2 * kEmptyLinesMax;
   const Limits& limits = context_->limits;
   return input.substr(std::min(looked_at_, input.size())).find('\n') != std::string_view::npos ||
-         reaches(limits.request_line_bytes_max) || reaches(limits.request_line_bytes_max + kEmptyLinesBytesMax) || reaches(limits.head_bytes_max);
+         reaches(limits.request_line_bytes_max) || reaches(limits.request_line_bytes_max + kEmptyLinesBytesMax) ||
+         reaches(limits.head_bytes_max);
 }
 
 size_t Exchange::receive_head(std::string_view input, std::string& output) {

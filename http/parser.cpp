@@ -272,8 +272,8 @@ Refusal HeadParser::note_field(std::string_view name, std::string_view value) {
   }
 }
 
-// An http URI has a host (RFC 9110 section 4.2.1), so an empty one names nothing here but the server as a whole. A comma
-// may stand in a host (RFC 3986), but in no name that DNS has: it comes from two lines that somebody has joined.
+// An http URI has a host (RFC 9110 section 4.2.1), so an empty one names nothing here but the server as a whole. A
+// comma may stand in a host (RFC 3986), but in no name that DNS has: it comes from two lines that somebody has joined.
 Refusal HeadParser::note_host(std::string_view value) {
   if (host_seen_) return Refusal::BadHost;
   host_seen_ = true;

@@ -340,7 +340,8 @@ class Limits(KilnTest):
         return out
 
     def test_of_a_request(self):
-        server = self.start("--max-request-line", "200", "--max-head", "1000", "--max-fields", "10", "--max-body", "500")
+        server = self.start("--max-request-line", "200", "--max-head", "1000", "--max-fields", "10",
+                            "--max-body", "500")
         line = len("GET /livez? HTTP/1.1\r\n")
         self.assertEqual([200, 200, 414], self.statuses(server, [
             encode_request("GET", "/livez?" + "x" * (size - line)) for size in (199, 200, 201)]))
