@@ -5,8 +5,8 @@
 //     |                    |                                                  ^
 //     +---- abort(), peer gone, write stalled --------------------------------+
 //
-// Closing is a join: shutdown(2) makes what is in flight complete; close(2) follows the last completion. Who is given up
-// is reset: a plain close would leave his bytes, or ours, with the kernel for minutes, and him without a word.
+// Closing is a join: shutdown(2) makes what is in flight complete; close(2) follows the last completion. Who is given
+// up is reset: a plain close would leave his bytes, or ours, with the kernel for minutes, and him without a word.
 #pragma once
 
 #include <cstdint>
