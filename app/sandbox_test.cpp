@@ -193,7 +193,7 @@ TEST(Sandbox, LeavesTheRingThereIsAndNoOther) {
       void woke() override {}
       void complete(const core::Completion& /*completion*/) override {}
     } nobody;
-    (*engine)->receive(ours.get(), {core::Operation::Receive, 1, 1}, core::ReceiveMode::Stream);
+    (*engine)->receive(ours.get(), {core::Operation::Receive, 1, 1}, core::Repeat::Stream);
     (*engine)->wait(core::Duration::zero(), nobody);
     engine->reset();
     ours.reset();

@@ -44,12 +44,12 @@ constexpr uint64_t kDescriptorsKept = 40;
 constexpr uint64_t kConnectionsMin = 8;
 
 // The soft limit on descriptors goes up to the hard one; the cap on connections follows what is left.
-uint32_t connections_max(const ServeSettings& settings, unsigned workers) {
+uint32_t connections_max(const ServeSettings& settings) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return settings.connections_max;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
-  const uint64_t beside = Worker::connections_beside_max(workers, settings.admin_port.has_value());
+  const uint64_t beside = Worker::connections_beside_max(settings.admin_port.has_value());
   const uint64_t kept = std::min<uint64_t>(kDescriptorsKept + beside, limit.rlim_max / 2);
   const uint64_t room = limit.rlim_max > kept + kConnectionsMin ? limit.rlim_max - kept : kConnectionsMin;
   return static_cast<uint32_t>(std::min<uint64_t>(settings.connections_max, room));
@@ -317,7 +317,7 @@ int serve(const ServeSettings& settings) {
   if (!identity.warnings.empty()) log::warning("not usable, ignored: " + identity.warnings);
   Pod pod(settings, std::move(identity), std::move(cgroup), count.count);
   pod.sample(std::chrono::steady_clock::now());
-  const uint32_t connections_each = std::max(connections_max(settings, count.count) / count.count, 1U);
+  const uint32_t connections_each = std::max(connections_max(settings) / count.count, 1U);
 
   std::latch all_done(count.count + 1);  // and this thread, which posts to the workers until the end
   std::vector<std::unique_ptr<WorkerThread>> threads;

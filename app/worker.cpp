@@ -22,8 +22,6 @@ using namespace std::chrono_literals;
 
 // Open connections that the admin listener keeps for probes when the main one is full.
 constexpr uint32_t kAdminConnectionsMax = 64;
-// Of each of the two, accepted between the cap and the moment the accept has ended.
-constexpr uint32_t kPastCapMax = 32;
 
 // Held bytes that are worth to be given back to the system once they are free.
 constexpr size_t kMuchHeld = 4 * 1024 * 1024;
@@ -53,8 +51,7 @@ http::Limits limits_of(const ServeSettings& settings) {
 }
 
 core::LoopOptions with_room_beside(core::LoopOptions options) {
-  options.past_cap_max = kPastCapMax;
-  options.connections_max += kAdminConnectionsMax + 2 * kPastCapMax;
+  options.connections_max += kAdminConnectionsMax;
   return options;
 }
 
@@ -142,8 +139,8 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
   }
 }
 
-uint64_t Worker::connections_beside_max(unsigned workers, bool has_admin_listener) {
-  return uint64_t{workers} * kPastCapMax + (has_admin_listener ? kAdminConnectionsMax + kPastCapMax : 0);
+uint32_t Worker::connections_beside_max(bool has_admin_listener) {
+  return has_admin_listener ? kAdminConnectionsMax : 0;
 }
 
 // The burner's thread posts to the loop: it ends first.

@@ -41,8 +41,8 @@ class Worker final : public core::Protocol, public http::Handler {
   void run() { loop_.run(); }
   bool turn() { return loop_.turn(); }  // one of run()'s; false when there is nothing left to do
 
-  // The most connections that all workers have beside --max-connections: past the cap, and of the admin listener.
-  [[nodiscard]] static uint64_t connections_beside_max(unsigned workers, bool has_admin_listener);
+  // The most connections that all workers have beside --max-connections: those of the admin listener.
+  [[nodiscard]] static uint32_t connections_beside_max(bool has_admin_listener);
 
   // Any thread.
   [[nodiscard]] WorkerView view();

@@ -119,7 +119,7 @@ void Connection::arm_receive() {
   if (receiving_ || starved_ || input_ended_) return;
   if (input_.size() > loop_.options().input_bytes_max) return;  // back-pressure: offer() arms again
   receiving_ = true;
-  loop_.engine().receive(fd_, token(Operation::Receive), lives_on_ ? ReceiveMode::Stream : ReceiveMode::Once);
+  loop_.engine().receive(fd_, token(Operation::Receive), lives_on_ ? Repeat::Stream : Repeat::Once);
 }
 
 void Connection::offer(std::string_view fresh) {

@@ -33,10 +33,10 @@ TEST(Connection, AnswersKeepsAliveAndAnswersAgain) {
 TEST(Connection, ReceivesOnceFirstAndAsAStreamFromThenOn) {
   Stage stage;
   stage.connect();
-  EXPECT_EQ(stage.client().reading->mode, ReceiveMode::Once);
+  EXPECT_EQ(stage.client().reading->mode, Repeat::Once);
   stage.receives("one\n");
   ASSERT_TRUE(stage.client().reading);
-  EXPECT_EQ(stage.client().reading->mode, ReceiveMode::Stream);
+  EXPECT_EQ(stage.client().reading->mode, Repeat::Stream);
   stage.sends();
   stage.receives("two\n");
   EXPECT_EQ(stage.client().receives, 2U) << "a stream that goes on is not armed again";
@@ -52,7 +52,7 @@ TEST(Connection, KeepsAFirstReceiveThatBroughtNoBytesOnce) {
   stage.engine->receive_ends(Stage::kClient, -EINTR);
   stage.turn();
   ASSERT_TRUE(stage.client().reading);
-  EXPECT_EQ(stage.client().reading->mode, ReceiveMode::Once);
+  EXPECT_EQ(stage.client().reading->mode, Repeat::Once);
 }
 
 TEST(Connection, OffersWhatWasNotTakenAgainInFrontOfWhatArrives) {

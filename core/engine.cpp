@@ -1,5 +1,6 @@
 #include "core/engine.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -65,6 +66,12 @@ std::string kernel_release() {
 
 }  // namespace
 
+int Engine::accept_now(int listener) {
+  ::fcntl(listener, F_SETFL, ::fcntl(listener, F_GETFL) | O_NONBLOCK);
+  const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
 void set_reset_at_close(int fd) {
   const linger at_once{.l_onoff = 1, .l_linger = 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -82,7 +89,7 @@ base::Result<void> self_test(Engine& engine) {
     return base::error("self-test: " + std::move(what));
   };
 
-  engine.receive(ours.get(), token, ReceiveMode::Stream);
+  engine.receive(ours.get(), token, Repeat::Stream);
   engine.wait(Duration::zero(), seen);
   if (seen.completions != 0) return failed("a receive completed before any byte was sent");
   constexpr std::string_view kProof = "kiln";

@@ -59,9 +59,9 @@ class CompletionSink {
   virtual void complete(const Completion& completion) = 0;
 };
 
-// Once: completes one time. Stream: completes again and again until it ends by itself or is cancelled; cheaper for a
-// connection that lives on, dearer for one that is closed after a single request.
-enum class ReceiveMode : uint8_t { Once, Stream };
+// Of accepts and receives. Once: completes one time. Stream: completes again and again until it ends by itself or is
+// cancelled; cheaper for a connection that lives on, dearer for one that is closed after a single request.
+enum class Repeat : uint8_t { Once, Stream };
 
 enum class EngineKind : uint8_t { IoUring, Epoll };
 std::string_view engine_name(EngineKind kind);
@@ -78,9 +78,12 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  // Accepts until it fails or is cancelled. New descriptors are close-on-exec.
-  virtual void accept(int listener, Token token) = 0;
-  virtual void receive(int fd, Token token, ReceiveMode mode) = 0;
+  // New descriptors are close-on-exec. A stream may complete many times more after it was cancelled.
+  virtual void accept(int listener, Token token, Repeat repeat) = 0;
+  // accept4(2) at once, whatever is armed: a new descriptor, or a negative errno; -EAGAIN when nobody waits. From then
+  // on the listener is non-blocking, so nothing is to be armed on it again.
+  virtual int accept_now(int listener);
+  virtual void receive(int fd, Token token, Repeat mode) = 0;
   // Completes once, with fewer bytes than `data` only if the peer is gone or the operation was cancelled. `data` is the
   // engine's until then.
   virtual void send(int fd, Token token, std::span<const char> data) = 0;

@@ -96,7 +96,7 @@ TEST_P(EngineTest, PassesItsSelfTestAgainAndAgain) {
 
 TEST_P(EngineTest, ReceivesOnce) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Once);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Once);
   ASSERT_EQ(::write(pair.peer.get(), "one", 3), 3);
   const Seen got = next();
   EXPECT_EQ(got.token, kReceive);
@@ -105,13 +105,13 @@ TEST_P(EngineTest, ReceivesOnce) {
   ASSERT_EQ(::write(pair.peer.get(), "two", 3), 3);
   engine->wait(20ms, sink);
   EXPECT_TRUE(sink.seen.empty()) << "nothing was armed";
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Once);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Once);
   EXPECT_EQ(next().bytes, "two");
 }
 
 TEST_P(EngineTest, StreamsUntilTheEnd) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Stream);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Stream);
   for (const char* text : {"a", "bb", "ccc"}) {
     ASSERT_EQ(::write(pair.peer.get(), text, std::strlen(text)), static_cast<ssize_t>(std::strlen(text)));
     const Seen got = next();
@@ -127,7 +127,7 @@ TEST_P(EngineTest, StreamsUntilTheEnd) {
 
 TEST_P(EngineTest, CancelsAnArmedReceive) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Stream);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Stream);
   engine->wait(Duration::zero(), sink);
   engine->cancel(pair.ours.get(), kReceive);
   const Seen ended = next();
@@ -142,7 +142,7 @@ TEST_P(EngineTest, CancelsAnArmedReceive) {
 
 TEST_P(EngineTest, EndsAReceiveByShutdown) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Stream);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Stream);
   engine->wait(Duration::zero(), sink);
   engine->shutdown(pair.ours.get(), SHUT_RDWR);
   const Seen ended = next();
@@ -189,7 +189,7 @@ TEST_P(EngineTest, EndsASendWhosePeerIsGone) {
 
 TEST_P(EngineTest, ReceivesAndSendsAtTheSameTime) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Stream);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Stream);
   engine->send(pair.ours.get(), kSend, std::string_view("ping"));
   EXPECT_EQ(next().token, kSend);
   char got[4];
@@ -202,7 +202,7 @@ TEST_P(EngineTest, AcceptsUntilItIsCancelled) {
   auto listener = listen({.address = "127.0.0.1", .port = 0});
   ASSERT_TRUE(listener.has_value());
   constexpr Token kAccept{Operation::Accept, 0, 0};
-  engine->accept(listener->get(), kAccept);
+  engine->accept(listener->get(), kAccept, Repeat::Stream);
   std::vector<base::Fd> clients, accepted;
   for (int i = 0; i < 5; ++i) {
     clients.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -221,10 +221,37 @@ TEST_P(EngineTest, AcceptsUntilItIsCancelled) {
   engine->close(listener->release());
 }
 
+TEST_P(EngineTest, AcceptsOnceAndNoMore) {
+  auto listener = listen({.address = "127.0.0.1", .port = 0});
+  ASSERT_TRUE(listener.has_value());
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  ::getsockname(listener->get(), reinterpret_cast<sockaddr*>(&address), &size);
+  std::vector<base::Fd> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(clients.back().get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  }
+  engine->accept(listener->get(), {Operation::Accept, 0, 0}, Repeat::Once);
+  const Seen got = next();
+  EXPECT_FALSE(got.more);
+  const base::Fd first(got.result);
+  engine->wait(Duration::zero(), sink);
+  EXPECT_TRUE(sink.seen.empty());
+  // The others wait, and can be had at once.
+  for (int i = 0; i < 2; ++i) {
+    const base::Fd other(engine->accept_now(listener->get()));
+    EXPECT_TRUE(other.valid());
+    EXPECT_NE(::fcntl(other.get(), F_GETFD) & FD_CLOEXEC, 0);
+  }
+  EXPECT_EQ(engine->accept_now(listener->get()), -EAGAIN);
+  engine->close(listener->release());
+}
+
 TEST_P(EngineTest, SaysThatTheListenerWasShutDown) {
   auto listener = listen({.address = "127.0.0.1", .port = 0});
   ASSERT_TRUE(listener.has_value());
-  engine->accept(listener->get(), {Operation::Accept, 0, 0});
+  engine->accept(listener->get(), {Operation::Accept, 0, 0}, Repeat::Stream);
   engine->wait(Duration::zero(), sink);
   engine->shutdown(listener->get(), SHUT_RDWR);
   const Seen ended = next();
@@ -265,7 +292,7 @@ TEST_P(EngineTest, ServesAHundredSendersWithTwoBuffersAndEightEntries) {
   std::map<uint32_t, std::string> got;
   for (uint32_t i = 0; i < kSenders; ++i) {
     pairs.push_back(connected());
-    engine->receive(pairs[i].ours.get(), {Operation::Receive, 1, i}, ReceiveMode::Stream);
+    engine->receive(pairs[i].ours.get(), {Operation::Receive, 1, i}, Repeat::Stream);
   }
   engine->wait(Duration::zero(), sink);
   constexpr int kRounds = 20;
@@ -285,7 +312,7 @@ TEST_P(EngineTest, ServesAHundredSendersWithTwoBuffersAndEightEntries) {
       ASSERT_TRUE(seen.result > 0 || seen.result == -ENOBUFS) << seen.result;
       got[seen.token.slot] += seen.bytes;
       if (seen.result > 0 && whole(got[seen.token.slot])) ++complete;
-      if (!seen.more) engine->receive(pairs[seen.token.slot].ours.get(), seen.token, ReceiveMode::Stream);
+      if (!seen.more) engine->receive(pairs[seen.token.slot].ours.get(), seen.token, Repeat::Stream);
     }
   }
   EXPECT_EQ(complete, kSenders);
@@ -348,7 +375,7 @@ TEST_P(EngineTest, DoesNotSleepOverWhatIsDone) {
 
 TEST_P(EngineTest, DoesNotSpinOnBytesThatNobodyAskedFor) {
   Pair pair = connected();
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Once);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Once);
   ASSERT_EQ(::write(pair.peer.get(), "one", 3), 3);
   EXPECT_EQ(next().bytes, "one");
   ASSERT_EQ(::write(pair.peer.get(), "two", 3), 3);
@@ -358,7 +385,7 @@ TEST_P(EngineTest, DoesNotSpinOnBytesThatNobodyAskedFor) {
   for (; engine->now() - began < 50ms; ++waits) engine->wait(50ms, sink);
   EXPECT_LE(waits, 10);
   EXPECT_TRUE(sink.seen.empty());
-  engine->receive(pair.ours.get(), kReceive, ReceiveMode::Once);
+  engine->receive(pair.ours.get(), kReceive, Repeat::Once);
   EXPECT_EQ(next().bytes, "two");
   engine->close(pair.ours.release());
 }
@@ -369,7 +396,7 @@ TEST_P(EngineTest, EndsABlockedSendByCancelOrShutdown) {
   for (const By by : {By::Cancel, By::Shutdown}) {
     SCOPED_TRACE(static_cast<int>(by));
     Pair pair = connected();
-    engine->receive(pair.ours.get(), kReceive, ReceiveMode::Stream);
+    engine->receive(pair.ours.get(), kReceive, Repeat::Stream);
     engine->send(pair.ours.get(), kSend, data);
     engine->wait(Duration::zero(), sink);
     EXPECT_TRUE(sink.seen.empty());

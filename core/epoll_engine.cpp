@@ -24,7 +24,7 @@ constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr int kAcceptsAWait = 64;
 
 struct Descriptor {
-  enum class Reading : uint8_t { Nothing, Once, Stream, Accepting, Watching };
+  enum class Reading : uint8_t { Nothing, Once, Stream, AcceptingOnce, Accepting, Watching };
   Reading reading = Reading::Nothing;
   bool sending = false;     // true while a send waits for room in the socket
   uint32_t registered = 0;  // events epoll knows of; 0: not in the set
@@ -43,13 +43,14 @@ class EpollEngine final : public Engine {
  public:
   explicit EpollEngine(base::Fd epoll) : epoll_(std::move(epoll)), received_(kReceiveBytes) {}
 
-  void accept(int listener, Token token) override {
+  void accept(int listener, Token token, Repeat repeat) override {
     ::fcntl(listener, F_SETFL, ::fcntl(listener, F_GETFL) | O_NONBLOCK);
-    read(listener, token, Descriptor::Reading::Accepting);
+    read(listener, token,
+         repeat == Repeat::Once ? Descriptor::Reading::AcceptingOnce : Descriptor::Reading::Accepting);
   }
 
-  void receive(int fd, Token token, ReceiveMode mode) override {
-    read(fd, token, mode == ReceiveMode::Once ? Descriptor::Reading::Once : Descriptor::Reading::Stream);
+  void receive(int fd, Token token, Repeat mode) override {
+    read(fd, token, mode == Repeat::Once ? Descriptor::Reading::Once : Descriptor::Reading::Stream);
   }
 
   void watch(int eventfd, Token token) override { read(eventfd, token, Descriptor::Reading::Watching); }
@@ -192,6 +193,7 @@ class EpollEngine final : public Engine {
   void deliver_readable(int fd, CompletionSink& sink) {
     switch (descriptor(fd).reading) {
       case Descriptor::Reading::Nothing: return;
+      case Descriptor::Reading::AcceptingOnce:
       case Descriptor::Reading::Accepting: return deliver_accepted(fd, sink);
       case Descriptor::Reading::Watching:
         counters_.completions.add();
@@ -216,13 +218,20 @@ class EpollEngine final : public Engine {
 
   void deliver_accepted(int listener, CompletionSink& sink) {
     const Token token = descriptor(listener).read_token;
-    // The sink may cancel in between, so the state is looked at every time.
-    for (int i = 0; i < kAcceptsAWait && descriptor(listener).reading == Descriptor::Reading::Accepting; ++i) {
+    // The sink may cancel or arm again in between, so the state is looked at every time.
+    const auto is_accepting = [&] {
+      const Descriptor::Reading reading = descriptor(listener).reading;
+      return reading == Descriptor::Reading::AcceptingOnce || reading == Descriptor::Reading::Accepting;
+    };
+    for (int i = 0; i < kAcceptsAWait && is_accepting(); ++i) {
       const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0 && errno == EAGAIN) return;
-      if (fd < 0) descriptor(listener).reading = Descriptor::Reading::Nothing;
+      const int result = fd < 0 ? -errno : fd;
+      Descriptor& d = descriptor(listener);
+      const bool more = result >= 0 && d.reading == Descriptor::Reading::Accepting;
+      if (!more) d.reading = Descriptor::Reading::Nothing;
       counters_.completions.add();
-      sink.complete({.token = token, .result = fd < 0 ? -errno : fd, .more = fd >= 0});
+      sink.complete({.token = token, .result = result, .more = more});
     }
   }
 

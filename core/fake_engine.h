@@ -23,7 +23,7 @@ class FakeEngine final : public Engine {
  public:
   struct Armed {
     Token token{};
-    ReceiveMode mode = ReceiveMode::Once;
+    Repeat mode = Repeat::Once;
     std::span<const char> data{};  // of a send
     std::string copy = {};         // of the same, when it was handed over
     bool cancelled = false;
@@ -37,6 +37,7 @@ class FakeEngine final : public Engine {
     std::optional<Armed> sending;
     std::vector<int> shutdowns;  // each with its `how`
     bool resets = false;         // true when close() is to be a reset
+    std::deque<int> backlog;     // of a listener
     unsigned receives = 0;
     unsigned accepts = 0;
     unsigned sends = 0;
@@ -45,14 +46,20 @@ class FakeEngine final : public Engine {
 
   // Script: what the next wait() delivers, in this order. -------------------------------------------------------------
 
-  void accepts(int listener, int fd) { finish_reading(listener, {.result = fd, .more = true}); }
+  // An accept of the mode Once ends with its client.
+  void accepts(int listener, int fd) {
+    const auto& reading = descriptors_[listener].reading;
+    finish_reading(listener, {.result = fd, .more = reading && reading->mode == Repeat::Stream});
+  }
   void accept_ends(int listener, int result) { finish_reading(listener, {.result = result}); }
+  // Somebody waits in the backlog, for accept_now() alone.
+  void waits(int listener, int fd) { descriptors_[listener].backlog.push_back(fd); }
 
   // A receive of the mode Once ends with its bytes; a stream does when `last` says so.
   enum class Last : uint8_t { No, Yes };
   void receives(int fd, std::string bytes, Last last = Last::No) {
     const auto& reading = descriptors_[fd].reading;
-    const bool more = reading && reading->mode == ReceiveMode::Stream && last == Last::No;
+    const bool more = reading && reading->mode == Repeat::Stream && last == Last::No;
     const int size = static_cast<int>(bytes.size());
     finish_reading(fd, {.result = size, .more = more, .bytes = std::move(bytes)});
   }
@@ -94,12 +101,21 @@ class FakeEngine final : public Engine {
   // Engine.
   // ------------------------------------------------------------------------------------------------------------
 
-  void accept(int listener, Token token) override {
+  void accept(int listener, Token token, Repeat repeat) override {
     ++descriptors_[listener].accepts;
-    arm(listener, descriptors_[listener].reading, {.token = token}, "accept");
+    arm(listener, descriptors_[listener].reading, {.token = token, .mode = repeat}, "accept");
   }
 
-  void receive(int fd, Token token, ReceiveMode mode) override {
+  int accept_now(int listener) override {
+    Descriptor& d = used(listener, "accept");
+    if (d.backlog.empty()) return -EAGAIN;
+    const int fd = d.backlog.front();
+    d.backlog.pop_front();
+    descriptors_[fd] = {};
+    return fd;
+  }
+
+  void receive(int fd, Token token, Repeat mode) override {
     ++descriptors_[fd].receives;
     arm(fd, descriptors_[fd].reading, {.token = token, .mode = mode}, "receive");
   }

@@ -111,8 +111,16 @@ uint32_t Loop::listen(base::Fd listener, uint32_t connections_max) {
 void Loop::arm_accept(Listening& listening, uint32_t index) {
   if (listening.accepting || listening.pausing || listening.closing) return;
   if (listening.open >= listening.connections_max) return;
+  // A stream goes on for a while after it was cancelled, with as many clients as wait in the backlog: where so many
+  // have no place it is one accept each. Twice the room to begin one, so that the two do not alternate.
   listening.accepting = true;
-  engine_->accept(listening.fd.get(), {Operation::Accept, 0, index});
+  listening.streaming = room(listening) >= 2 * options_.stream_room_min;
+  engine_->accept(listening.fd.get(), {Operation::Accept, 0, index},
+                  listening.streaming ? Repeat::Stream : Repeat::Once);
+}
+
+uint32_t Loop::room(const Listening& listening) {
+  return listening.connections_max - std::min(listening.open, listening.connections_max);
 }
 
 void Loop::accepted(const Completion& completion) {
@@ -126,7 +134,8 @@ void Loop::accepted(const Completion& completion) {
     accept_failed(listening, index, -completion.result);
   }
   if (listening.closing && !listening.accepting) return close_listener(listening);
-  if (listening.open >= listening.connections_max && listening.accepting && !listening.cancelled) {
+  const bool enough = room(listening) == 0 || room(listening) < options_.stream_room_min;
+  if (enough && listening.streaming && listening.accepting && !listening.cancelled) {
     listening.cancelled = true;
     engine_->cancel(listening.fd.get(), {Operation::Accept, 0, index});
   }
@@ -156,10 +165,8 @@ void Loop::accept_failed(Listening& listening, uint32_t index, int error) {
 
 void Loop::open_connection(int fd, uint32_t listener) {
   Listening& listening = listening_[listener];
-  // Between the cancel at the cap and its completion more may be accepted: a few are taken all the same, but no
-  // listener takes the places of another. The pool itself is never exceeded.
-  if (halted_ || listening.open >= listening.connections_max + options_.past_cap_max ||
-      counters_.open.get() >= options_.connections_max) {
+  // No listener takes the places of another.
+  if (halted_ || room(listening) == 0 || counters_.open.get() >= options_.connections_max) {
     counters_.turned_away.add();
     engine_->close(fd);
     return;
@@ -193,9 +200,15 @@ void Loop::close_listener(Listening& listening) { engine_->close(listening.fd.re
 
 void Loop::drain() {
   if (std::exchange(draining_, true)) return;
-  for (Listening& listening : listening_) {
+  for (uint32_t index = 0; index < listening_.size(); ++index) {
+    Listening& listening = listening_[index];
     listening.closing = true;
-    // With the accept armed the backlog is empty; the shutdown ends it (EINVAL) and refuses new clients.
+    while (!halted_ && room(listening) > 0) {
+      const int fd = engine_->accept_now(listening.fd.get());
+      if (fd < 0) break;
+      open_connection(fd, index);
+    }
+    // The shutdown ends the accept that is armed (EINVAL) and refuses new clients.
     engine_->shutdown(listening.fd.get(), SHUT_RDWR);
     if (!listening.accepting) close_listener(listening);
   }

@@ -26,7 +26,7 @@ namespace kiln::core {
 
 struct LoopOptions {
   uint32_t connections_max = 16384;                  // of all listeners
-  uint32_t past_cap_max = 32;                        // of a listener, until its accept has really ended
+  uint32_t stream_room_min = 1024;                   // places left below which clients are accepted one by one
   size_t input_bytes_max = 64 * 1024;                // kept for a connection before its receives stop
   size_t send_bytes_max = 256 * 1024;                // handed to the kernel at once
   Duration send_timeout = std::chrono::seconds(30);  // for each such piece
@@ -45,7 +45,7 @@ struct LoopCounters {
   base::Counter accept_errors;
   base::Counter stale_completions;
   base::Counter forced_closes;
-  base::Counter turned_away;  // accepted at the cap or after a halt, and closed at once
+  base::Counter turned_away;  // accepted after a halt, or past the cap by a stream; closed at once
   base::Counter lingering;    // connections now
   base::Counter held_bytes;   // now: input kept, answers not sent, and what the protocol keeps
   base::Counter shed;         // connections that had to give up what they held
@@ -110,6 +110,7 @@ class Loop final : public CompletionSink {
     uint32_t open = 0;
     Duration pause{};        // how long the last shortage was waited out
     bool accepting = false;  // an accept is in flight
+    bool streaming = false;  // that accept is a stream
     bool cancelled = false;  // it has been asked to end
     bool pausing = false;    // waiting out a shortage
     bool closing = false;    // shut down
@@ -118,6 +119,7 @@ class Loop final : public CompletionSink {
   void accepted(const Completion& completion);
   void accept_failed(Listening& listening, uint32_t index, int error);
   void arm_accept(Listening& listening, uint32_t index);
+  [[nodiscard]] static uint32_t room(const Listening& listening);
   void open_connection(int fd, uint32_t listener);
   void close_listener(Listening& listening);
   void arm_starved();

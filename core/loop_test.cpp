@@ -26,36 +26,67 @@ using namespace std::chrono_literals;
 
 // --- Accepting -------------------------------------------------------------------------------------------------------
 
+// One accept each, or a stream that has to be cancelled.
 TEST(Loop, StopsAcceptingAtTheCapAndGoesOnBelowLowWater) {
   struct Row {
     uint32_t connections_max;
     uint32_t low_water;
   };
-  for (const Row row : {Row{1, 0}, Row{2, 1}, Row{20, 19}, Row{39, 38}, Row{40, 38}, Row{100, 95}}) {
-    SCOPED_TRACE(row.connections_max);
-    Stage stage({}, row.connections_max);
-    uint32_t open = 0;
-    for (; open < row.connections_max; ++open) {
-      EXPECT_FALSE(stage.listener().reading->cancelled) << open;
-      stage.connect(Stage::kClient + static_cast<int>(open));
+  for (const uint32_t stream_room_min : {1024U, 0U}) {
+    for (const Row row : {Row{1, 0}, Row{2, 1}, Row{20, 19}, Row{39, 38}, Row{40, 38}, Row{100, 95}}) {
+      SCOPED_TRACE(testing::Message() << row.connections_max << " places, stream room " << stream_room_min);
+      Stage stage({.stream_room_min = stream_room_min}, row.connections_max);
+      uint32_t open = 0;
+      for (; open < row.connections_max; ++open) {
+        EXPECT_FALSE(stage.listener().reading->cancelled) << open;
+        stage.connect(Stage::kClient + static_cast<int>(open));
+      }
+      if (stream_room_min == 0) {
+        EXPECT_TRUE(stage.listener().reading->cancelled);
+        stage.engine->accept_ends(Stage::kListener, -ECANCELED);
+        stage.turn();
+      }
+      EXPECT_FALSE(stage.listener().reading);
+      while (open > row.low_water) {
+        EXPECT_FALSE(stage.listener().reading) << open;
+        --open;
+        stage.engine->receive_ends(Stage::kClient + static_cast<int>(open), -ECONNRESET);
+        stage.turn();
+      }
+      EXPECT_TRUE(stage.listener().reading);
+      EXPECT_EQ(stage.loop->counters().accept_errors.get(), 0U) << "a cancel of ours is none";
     }
-    EXPECT_TRUE(stage.listener().reading->cancelled);
-    stage.engine->accept_ends(Stage::kListener, -ECANCELED);
-    stage.turn();
-    EXPECT_FALSE(stage.listener().reading);
-    while (open > row.low_water) {
-      EXPECT_FALSE(stage.listener().reading) << open;
-      --open;
-      stage.engine->receive_ends(Stage::kClient + static_cast<int>(open), -ECONNRESET);
-      stage.turn();
-    }
-    EXPECT_TRUE(stage.listener().reading);
-    EXPECT_EQ(stage.loop->counters().accept_errors.get(), 0U) << "a cancel of ours is none";
   }
 }
 
+TEST(Loop, AcceptsOneByOneWhereAStreamCouldGoPastTheCap) {
+  Stage stage({.stream_room_min = 4}, 10);
+  const auto mode = [&] { return stage.listener().reading->mode; };
+  const auto is_cancelled = [&] { return stage.listener().reading->cancelled; };
+  for (int i = 0; i < 7; ++i) {
+    EXPECT_EQ(mode(), Repeat::Stream) << i;
+    EXPECT_FALSE(is_cancelled()) << i;
+    stage.connect(Stage::kClient + i);
+  }
+  EXPECT_TRUE(is_cancelled()) << "three places are left";
+  stage.connect(Stage::kClient + 7);
+  stage.engine->accept_ends(Stage::kListener, -ECANCELED);
+  stage.turn();
+  for (int i = 8; i < 10; ++i) {
+    EXPECT_EQ(mode(), Repeat::Once) << i;
+    stage.connect(Stage::kClient + i);
+  }
+  EXPECT_FALSE(stage.listener().reading);
+  for (int i = 0; i < 10; ++i) stage.engine->receive_ends(Stage::kClient + i, -ECONNRESET);
+  stage.turn();
+  EXPECT_EQ(mode(), Repeat::Once) << "armed when the first had left";
+  stage.connect();
+  EXPECT_EQ(mode(), Repeat::Stream);
+  EXPECT_EQ(stage.loop->counters().turned_away.get(), 0U);
+}
+
 TEST(Loop, AcceptsAgainWhenRoomCameBeforeTheCancelWasThrough) {
-  Stage stage({}, 1);
+  Stage stage({.stream_room_min = 0}, 1);
   stage.connect();
   EXPECT_TRUE(stage.listener().reading->cancelled);
   stage.engine->receive_ends(Stage::kClient, -ECONNRESET);
@@ -80,17 +111,17 @@ TEST(Loop, TurnsAwayWhomThePoolHasNoRoomFor) {
 
 TEST(Loop, LeavesThePlacesOfAListenerToIt) {
   constexpr int kOther = Stage::kListener - 1;
-  Stage stage({.connections_max = 5, .past_cap_max = 1}, 2);
+  Stage stage({.connections_max = 4, .stream_room_min = 0}, 2);
   stage.loop->listen(base::Fd(kOther), 2);
   // All come before the cancel at the cap is through.
-  for (int client = 0; client < 5; ++client) stage.engine->accepts(Stage::kListener, Stage::kClient + client);
+  for (int client = 0; client < 4; ++client) stage.engine->accepts(Stage::kListener, Stage::kClient + client);
   stage.turn();
-  EXPECT_EQ(stage.loop->counters().accepted.get(), 3U);
-  EXPECT_EQ(stage.engine->closed(), (std::vector<int>{Stage::kClient + 3, Stage::kClient + 4}));
+  EXPECT_EQ(stage.loop->counters().accepted.get(), 2U);
+  EXPECT_EQ(stage.engine->closed(), (std::vector<int>{Stage::kClient + 2, Stage::kClient + 3}));
   stage.engine->accepts(kOther, Stage::kClient + 5);
   stage.engine->accepts(kOther, Stage::kClient + 6);
   stage.turn();
-  EXPECT_EQ(stage.loop->counters().accepted.get(), 5U);
+  EXPECT_EQ(stage.loop->counters().accepted.get(), 4U);
 }
 
 TEST(Loop, ArmsAnAcceptAgainThatEnded) {
@@ -155,8 +186,8 @@ TEST(Loop, TellsListenersApart) {
   const uint32_t second = stage.loop->listen(base::Fd(kSecond), 1);
   EXPECT_EQ(second, 1U);
   EXPECT_EQ(stage.connect().listener(), 0U);
-  EXPECT_TRUE(stage.listener().reading->cancelled);
-  EXPECT_FALSE(stage.client(kSecond).reading->cancelled) << "each has its own cap";
+  EXPECT_FALSE(stage.listener().reading);
+  EXPECT_TRUE(stage.client(kSecond).reading) << "each has its own cap";
   uint32_t listener = 77;
   stage.protocol.on_opened = [&](Connection& connection) { listener = connection.listener(); };
   stage.engine->accepts(kSecond, Stage::kClient + 1);
@@ -167,27 +198,39 @@ TEST(Loop, TellsListenersApart) {
 // --- Drain and halt --------------------------------------------------------------------------------------------------
 
 TEST(Loop, DrainEndsWhenTheListenerAndTheLastConnectionAreGone) {
-  Stage stage;
+  Stage stage({.stream_room_min = 0});
   stage.connect();
+  stage.engine->waits(Stage::kListener, Stage::kClient + 2);
   stage.loop->drain();
   stage.loop->drain();
+  EXPECT_EQ(stage.loop->counters().open.get(), 2U) << "who waited in the backlog comes first";
   EXPECT_EQ(stage.listener().shutdowns, std::vector<int>{SHUT_RDWR}) << "once";
   EXPECT_FALSE(stage.closed(Stage::kListener)) << "its accept is in flight";
-  // What waited in the backlog comes first.
+  // Who has been accepted already is on his way.
   stage.engine->accepts(Stage::kListener, Stage::kClient + 1);
   stage.engine->accept_ends(Stage::kListener, -EINVAL);
   EXPECT_TRUE(stage.turn());
   EXPECT_TRUE(stage.closed(Stage::kListener));
-  EXPECT_EQ(stage.loop->counters().open.get(), 2U);
+  EXPECT_EQ(stage.loop->counters().open.get(), 3U);
   EXPECT_EQ(stage.loop->counters().accept_errors.get(), 0U);
   // They are still served.
   stage.receives("one\n");
   stage.sends();
   EXPECT_EQ(stage.client().sent, "one\n");
-  stage.engine->receive_ends(Stage::kClient, -ECONNRESET);
-  EXPECT_TRUE(stage.turn());
-  stage.engine->receive_ends(Stage::kClient + 1, -ECONNRESET);
+  for (int i = 0; i < 2; ++i) {
+    stage.engine->receive_ends(Stage::kClient + i, -ECONNRESET);
+    EXPECT_TRUE(stage.turn());
+  }
+  stage.engine->receive_ends(Stage::kClient + 2, -ECONNRESET);
   EXPECT_FALSE(stage.turn());
+}
+
+TEST(Loop, DrainTakesNoMoreThanThereIsRoomFor) {
+  Stage stage({}, 3);
+  for (int i = 0; i < 5; ++i) stage.engine->waits(Stage::kListener, Stage::kClient + i);
+  stage.loop->drain();
+  EXPECT_EQ(stage.loop->counters().open.get(), 3U);
+  EXPECT_EQ(stage.loop->counters().turned_away.get(), 0U);
 }
 
 TEST(Loop, DrainFindsTheListenerInEveryState) {
@@ -216,7 +259,7 @@ TEST(Loop, DrainFindsTheListenerInEveryState) {
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.name);
-    Stage stage({}, 1);
+    Stage stage({.stream_room_min = 0}, 1);
     row.before(stage);
     stage.loop->drain();
     EXPECT_EQ(stage.closed(Stage::kListener), row.result == 0);
@@ -260,7 +303,7 @@ TEST(Loop, HaltClosesConnectionsInEveryState) {
 
 // Its completion was on the way when the listener was shut down.
 TEST(Loop, AConnectionAcceptedAfterAHaltIsClosedAtOnce) {
-  Stage stage;
+  Stage stage({.stream_room_min = 0});
   stage.turn();
   stage.engine->accepts(Stage::kListener, Stage::kClient);
   stage.loop->halt();

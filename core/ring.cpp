@@ -69,6 +69,9 @@ int register_restrictions(const io_uring& ring) {
 void fill(io_uring_sqe& sqe, const Submission& submission) {
   switch (submission.kind) {
     case Submission::Kind::Accept:
+      io_uring_prep_accept(&sqe, submission.fd, nullptr, nullptr, SOCK_CLOEXEC);
+      break;
+    case Submission::Kind::AcceptStream:
       io_uring_prep_multishot_accept(&sqe, submission.fd, nullptr, nullptr, SOCK_CLOEXEC);
       break;
     case Submission::Kind::Receive:

@@ -15,7 +15,7 @@ namespace kiln::core {
 
 // A submission, before it is an SQE.
 struct Submission {
-  enum class Kind : uint8_t { Accept, Receive, ReceiveStream, Send, Watch, Cancel };
+  enum class Kind : uint8_t { Accept, AcceptStream, Receive, ReceiveStream, Send, Watch, Cancel };
   Kind kind;
   int fd = -1;
   uint64_t user_data = 0;

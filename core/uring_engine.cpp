@@ -23,12 +23,14 @@ class UringEngine final : public Engine {
  public:
   UringEngine(BufferRing buffers, Ring ring) : buffers_(std::move(buffers)), ring_(std::move(ring)) {}
 
-  void accept(int listener, Token token) override {
-    issue({.kind = Submission::Kind::Accept, .fd = listener, .user_data = token.pack()});
+  void accept(int listener, Token token, Repeat repeat) override {
+    issue({.kind = repeat == Repeat::Once ? Submission::Kind::Accept : Submission::Kind::AcceptStream,
+           .fd = listener,
+           .user_data = token.pack()});
   }
 
-  void receive(int fd, Token token, ReceiveMode mode) override {
-    issue({.kind = mode == ReceiveMode::Once ? Submission::Kind::Receive : Submission::Kind::ReceiveStream,
+  void receive(int fd, Token token, Repeat mode) override {
+    issue({.kind = mode == Repeat::Once ? Submission::Kind::Receive : Submission::Kind::ReceiveStream,
            .fd = fd,
            .user_data = token.pack(),
            .poll_first = !(token == non_empty_)});

@@ -61,6 +61,7 @@ app::Identity somebody() {
 
 core::LoopOptions loop_options(bool production_sizes) {
   core::LoopOptions options{.connections_max = kMainConnectionsMax};
+  options.stream_room_min = 2;  // so that there are streams, and single accepts
   options.send_timeout = kSendTimeout;
   if (production_sizes) return options;
   options.input_bytes_max = kHeadMax + 100;  // more than a head, as in production
@@ -186,7 +187,8 @@ constexpr NamedPlaces kPlaceCounts[] = {
 constexpr std::array<std::string_view, kPlaces> kPlaceNames = {"new",         "idle",      "arriving", "answering",
                                                                "last answer", "lingering", "closing"};
 constexpr std::array<std::string_view, kReasons> kReasonNames = {
-    "last answer", "client ended", "reset", "send failed", "send stalled", "shed", "idle", "drained", "halted"};
+    "last answer", "client ended", "reset",       "send failed", "send stalled",
+    "shed",        "idle",         "turned away", "drained",     "halted"};
 
 }  // namespace
 
@@ -329,7 +331,8 @@ bool ScriptedServer::connect(char letter) {
   c = {.fd = fd, .listener = through_admin ? 1U : 0U, .serial = next_serial_++};
   c.opened = c.quiet_since = engine_->now();
   ++counts_.connections;
-  if (accept->cancelled) ++counts_.late_cancels;
+  c.late = accept->cancelled;
+  if (c.late) ++counts_.late_cancels;
   if (letter == 'C') {
     ++counts_.streams_ended;
     engine_->accept_ends(listener, fd);
@@ -521,7 +524,7 @@ bool ScriptedServer::receive(char letter) {
   }
   const size_t bytes = letter == 'i' ? 1 : letter == 'j' ? std::min(there, 1 + some(64)) : there;
   if (d.reading->cancelled) ++counts_.late_cancels;
-  const bool ends = letter == 'A' && d.reading->mode == core::ReceiveMode::Stream;
+  const bool ends = letter == 'A' && d.reading->mode == core::Repeat::Stream;
   if (ends) ++counts_.streams_ended;
   engine_->receives(c.fd, c.stream.substr(c.on_the_way, bytes),
                     ends ? core::FakeEngine::Last::Yes : core::FakeEngine::Last::No);
@@ -719,6 +722,7 @@ void ScriptedServer::judge_end(Client& c) {
     note(static_cast<uint64_t>(reason));
   };
   if (halted_) return because(Reason::Halted);
+  if (c.late && d.receives == 0) return because(Reason::TurnedAway);
   if (c.send_failed) return because(Reason::SendFailed);
   if (c.reset_told) return because(Reason::Reset);
   if (d.sending && now - c.send_began >= kSendTimeout) return because(Reason::SendStalled);

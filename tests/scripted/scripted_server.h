@@ -53,8 +53,19 @@ enum class Place : uint8_t { New, Idle, Arriving, Answering, LastAnswer, Lingeri
 inline constexpr size_t kPlaces = 7;
 
 // Why a connection ended.
-enum class Reason : uint8_t { LastAnswer, ClientEnded, Reset, SendFailed, SendStalled, Shed, Idle, Drained, Halted };
-inline constexpr size_t kReasons = 9;
+enum class Reason : uint8_t {
+  LastAnswer,
+  ClientEnded,
+  Reset,
+  SendFailed,
+  SendStalled,
+  Shed,
+  Idle,
+  TurnedAway,
+  Drained,
+  Halted
+};
+inline constexpr size_t kReasons = 10;
 
 struct Counts {
   uint64_t events = 0;  // that could happen
@@ -116,6 +127,7 @@ class ScriptedServer {
     uint32_t listener = 0;
     uint64_t serial = 0;
     bool accepted = false;
+    bool late = false;        // by a stream that was cancelled
     std::string stream = {};  // all that it writes
     size_t on_the_way = 0;    // bytes of it that completions were scripted for
     size_t arrived = 0;       // bytes that the server was given
