@@ -3,7 +3,7 @@ FROM debian:trixie-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       g++ cmake ninja-build pkg-config \
-      liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev \
+      liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src

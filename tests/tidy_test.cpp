@@ -22,7 +22,8 @@ const std::map<std::string, std::set<std::string>, std::less<>> kMayInclude = {
     {"core", {"base"}},
     {"http", {"base"}},
     {"burn", {"base"}},
-    {"app", {"base", "core", "http", "burn", "web"}},
+    {"store", {"base"}},
+    {"app", {"base", "core", "http", "burn", "store", "web"}},
 };
 
 struct Source {

@@ -1,0 +1,280 @@
+#include "store/store.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/check.h"
+
+namespace kiln::store {
+
+namespace {
+
+std::chrono::nanoseconds thread_cpu_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+int64_t unix_milliseconds() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+constexpr const char* kGoingAway = "this pod is going away";
+
+// A batch ends past this many bytes of data: whoever is in it waits for all of it.
+constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
+
+}  // namespace
+
+std::string_view operation_name(Operation operation) {
+  switch (operation) {
+    case Operation::Insert: return "insert";
+    case Operation::Remove: return "remove";
+    case Operation::Find: return "find";
+    case Operation::List: return "list";
+  }
+  return {};
+}
+
+std::string_view outcome_name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Done: return "done";
+    case Outcome::NotFound: return "not_found";
+    case Outcome::Unavailable: return "unavailable";
+    case Outcome::Busy: return "busy";
+  }
+  return {};
+}
+
+Store::Store(StoreOptions options) : database_(std::move(options.database)), options_(std::move(options)) {
+  CHECK(database_ != nullptr);
+  for (Lane* lane : {&changes_, &reads_}) lane->thread = std::thread([this, lane] { run(*lane); });
+}
+
+Store::~Store() {
+  stop({});
+  for (Lane* lane : {&changes_, &reads_}) lane->thread.join();
+}
+
+bool Store::stop(std::chrono::nanoseconds patience) {
+  const Clock::time_point until = Clock::now() + patience;
+  stopping_ = true;
+  bool all_ended = true;
+  for (Lane* lane : {&changes_, &reads_}) {
+    std::unique_lock lock(lane->mutex);
+    lane->wake.notify_all();
+    all_ended &= lane->wake.wait_until(lock, until, [lane] { return lane->ended; });
+  }
+  return all_ended;
+}
+
+// --- Any thread ------------------------------------------------------------------------------------------------------
+
+std::optional<Answer> Store::submit(Question question, Done done) {
+  Lane& lane = lane_of(question.operation);
+  std::optional<Answer> refused;
+  {
+    const std::lock_guard lock(lane.mutex);
+    refused = refuse(lane, question);
+    if (!refused) {
+      lane.queue_bytes += question.data.size();
+      lane.queue.push_back({.question = std::move(question), .done = std::move(done), .submitted = Clock::now()});
+      if (lane.queue.size() == 1) lane.wake.notify_all();
+      return std::nullopt;
+    }
+  }
+  count(question, *refused);
+  return refused;
+}
+
+// The lane's mutex is held.
+std::optional<Answer> Store::refuse(Lane& lane, const Question& question) const {
+  if (stopping_) return Answer{.outcome = Outcome::Unavailable, .reason = kGoingAway};
+  if (lane.down) {
+    if (lane.trying || Clock::now() < lane.try_at) {
+      return Answer{.outcome = Outcome::Unavailable, .reason = lane.reason};
+    }
+    lane.trying = true;
+  }
+  if (lane.queue.size() < options_.queue_max &&
+      lane.queue_bytes + question.data.size() <= options_.queue_bytes_max) {
+    return std::nullopt;
+  }
+  return Answer{.outcome = Outcome::Busy, .reason = "too many requests wait for the database already"};
+}
+
+size_t Store::waiting() const {
+  size_t total = 0;
+  for (const Lane* lane : {&changes_, &reads_}) {
+    const std::lock_guard lock(lane->mutex);
+    total += lane->queue.size();
+  }
+  return total;
+}
+
+std::string Store::why_not() const {
+  for (const Lane* lane : {&changes_, &reads_}) {
+    const std::lock_guard lock(lane->mutex);
+    if (lane->down) return lane->reason;
+  }
+  return {};
+}
+
+bool Store::available() const { return why_not().empty(); }
+
+// --- A lane's thread -------------------------------------------------------------------------------------------------
+
+void Store::run(Lane& lane) {
+  std::chrono::nanoseconds spent{};
+  const auto book = [&] {
+    const std::chrono::nanoseconds now = thread_cpu_time();
+    const std::chrono::nanoseconds step = now - std::exchange(spent, now);
+    options_.spent(step);
+    return step;
+  };
+  // So that what is wrong with the database is said at the start, and not to the first client.
+  if (&lane == &changes_) note(lane, open(lane));
+  book();
+  while (std::optional<Batch> batch = next_batch(lane)) {
+    base::Result<void> performed = open(lane);
+    if (performed) performed = perform(lane, *batch);
+    note(lane, performed);
+    if (!performed) fail(lane, *batch, performed.error().what);
+    finish(lane, *batch, book());
+  }
+  lane.session.reset();
+  const std::lock_guard lock(lane.mutex);
+  lane.ended = true;
+  lane.wake.notify_all();
+}
+
+// Who came meanwhile would be refused now, and need not wait for another attempt.
+void Store::fail(Lane& lane, Batch& batch, const std::string& reason) {
+  {
+    const std::lock_guard lock(lane.mutex);
+    std::ranges::move(lane.queue, std::back_inserter(batch));
+    lane.queue.clear();
+    lane.queue_bytes = 0;
+  }
+  for (Job& job : batch) job.answer = {.outcome = Outcome::Unavailable, .reason = reason};
+}
+
+// Waits for questions. Nothing when it is time to leave.
+std::optional<Store::Batch> Store::next_batch(Lane& lane) {
+  Batch batch;
+  {
+    std::unique_lock lock(lane.mutex);
+    lane.wake.wait(lock, [&] { return stopping_ || !lane.queue.empty(); });
+    size_t bytes = 0;
+    while (!stopping_ && !lane.queue.empty() && batch.size() < options_.batch_max && bytes < kBatchBytesMax) {
+      const size_t size = lane.queue.front().question.data.size();
+      bytes += size;
+      lane.queue_bytes -= size;
+      batch.push_back(std::move(lane.queue.front()));
+      lane.queue.pop_front();
+    }
+  }
+  if (!stopping_) return batch;
+  fail(lane, batch, kGoingAway);
+  finish(lane, batch, {});
+  return std::nullopt;
+}
+
+base::Result<void> Store::open(Lane& lane) {
+  if (lane.session) return {};
+  auto opened = database_->open_session(ids_);
+  if (!opened) return std::unexpected(std::move(opened.error()));
+  lane.session = std::move(*opened);
+  return {};
+}
+
+base::Result<void> Store::perform(Lane& lane, Batch& batch) {
+  lane.statistics.batches.observe(static_cast<double>(batch.size()));
+  return &lane == &changes_ ? perform_changes(*lane.session, batch) : perform_reads(*lane.session, batch);
+}
+
+base::Result<void> Store::perform_changes(Session& session, Batch& batch) {
+  const int64_t now = unix_milliseconds();
+  std::vector<Change> changes;
+  changes.reserve(batch.size());
+  for (Job& job : batch) {
+    if (job.question.operation == Operation::Insert) {
+      changes.push_back({.kind = Change::Kind::Insert,
+                         .record = {.id = ids_.next(now), .created_at = now, .data = std::move(job.question.data)}});
+    } else {
+      changes.push_back({.kind = Change::Kind::Remove, .record = {.id = job.question.id, .data = {}}});
+    }
+  }
+  if (auto applied = session.apply(changes); !applied) return applied;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (!changes[i].found) batch[i].answer.outcome = Outcome::NotFound;
+    batch[i].answer.record = std::move(changes[i].record);
+  }
+  return {};
+}
+
+base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
+  std::vector<Lookup> lookups;
+  for (const Job& job : batch) {
+    if (job.question.operation == Operation::Find) lookups.push_back({.id = job.question.id});
+  }
+  if (!lookups.empty()) {
+    if (auto found = session.find(lookups); !found) return found;
+  }
+  auto lookup = lookups.begin();
+  for (Job& job : batch) {
+    if (job.question.operation == Operation::Find) {
+      if (lookup->record) {
+        job.answer.record = std::move(*lookup->record);
+      } else {
+        job.answer.outcome = Outcome::NotFound;
+      }
+      ++lookup;
+    } else {
+      auto page = session.page(job.question.page);
+      if (!page) return std::unexpected(std::move(page.error()));
+      job.answer.page = std::move(*page);
+    }
+  }
+  return {};
+}
+
+// What an attempt means for the questions to come.
+void Store::note(Lane& lane, const base::Result<void>& performed) {
+  const Clock::time_point now = Clock::now();
+  News news{.changes = &lane == &changes_, .available = performed.has_value(), .reason = {}};
+  if (!performed) lane.session.reset();
+  {
+    const std::lock_guard lock(lane.mutex);
+    const bool was_down = std::exchange(lane.down, !performed);
+    lane.trying = false;
+    if (performed) {
+      news.outage = now - lane.down_since;
+      if (!was_down) return;
+    } else {
+      lane.reason = performed.error().what;
+      lane.try_at = now + options_.retry_after;
+      if (was_down) return;
+      lane.down_since = now;
+      news.reason = lane.reason;
+    }
+  }
+  options_.tell(news);
+}
+
+void Store::finish(Lane& lane, Batch& batch, std::chrono::nanoseconds cpu) {
+  const Clock::time_point now = Clock::now();
+  const auto share = cpu / static_cast<std::chrono::nanoseconds::rep>(std::max<size_t>(batch.size(), 1));
+  for (Job& job : batch) {
+    job.answer.cpu = share;
+    count(job.question, job.answer);
+    lane.statistics.took[static_cast<size_t>(job.question.operation)].observe(
+        std::chrono::duration<double>(now - job.submitted).count());
+    job.done(std::move(job.answer));
+  }
+}
+
+}  // namespace kiln::store
