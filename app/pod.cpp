@@ -170,12 +170,12 @@ void Pod::sample(core::TimePoint now) {
           : process_cpu_time();
   const burn::Duration outside = books.outside();
   holds.observe(outside, now);
-  const burn::Duration booked = books.sum(&burn::Account::loop) + books.sum(&burn::Account::burner);
+  const burn::Duration booked = books.booked();
   const std::lock_guard lock(mutex_);
   // What starting up cost is in no book.
   if (!billed_before_ && life != Life::Starting) billed_before_ = billed - booked;
   if (billed_before_) residual_seconds_ = std::chrono::duration<double>(billed - *billed_before_ - booked).count();
-  exactness_.observe(now, {.billed = billed, .outside = outside, .asked = books.sum(&burn::Account::asked)});
+  exactness_.observe(now, {.billed = billed, .outside = outside, .asked = books.asked()});
 }
 
 std::optional<burn::Exactness::Figures> Pod::exactness() const {

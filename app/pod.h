@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@
 #include "burn/memory_holds.h"
 #include "burn/serving_meter.h"
 #include "core/loop.h"
+#include "store/store.h"
 
 namespace kiln::app {
 
@@ -52,6 +54,7 @@ struct Pod {
   std::atomic<burn::Duration::rep> burn_waiting{0};  // of all workers' burners: --burn-queue bounds the process
   burn::MemoryHolds memory;
   BumpedMetrics bumped;
+  std::unique_ptr<store::Store> store;  // set before the workers; it is stopped before they are gone
 
   // Set while Life::Starting, before anything is served.
   std::string engine;  // "io_uring" or "epoll"

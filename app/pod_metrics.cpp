@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "app/pod.h"
@@ -96,7 +97,7 @@ void burns(const Pod& pod, MetricsText& out) {
     refused += worker.burner->refused_total();
   }
   out.family("kiln_burn_cpu_seconds_total", Type::Counter, "CPU time that burns were asked for, and that they burned.");
-  out.sample(MetricsText::label("kind", "asked"), seconds(pod.books.sum(&burn::Account::asked)));
+  out.sample(MetricsText::label("kind", "asked"), seconds(pod.books.asked()));
   out.sample(MetricsText::label("kind", "burned"), pod.burned_seconds());
   out.family("kiln_burn_units_per_second", Type::Gauge, "Steps of work that this machine burns in a second of CPU.");
   out.sample({}, pod.workers.front().burner->units_a_second());
@@ -140,8 +141,48 @@ void overhead(const Pod& pod, const std::vector<std::string_view>& routes, Metri
   const core::Duration held = pod.books.sum(&burn::Account::held);
   out.family("kiln_hold_cpu_seconds_total", Type::Counter, "CPU time burned by holds.");
   out.sample({}, seconds(held));
-  out.family("kiln_background_cpu_seconds", Type::Gauge, "CPU time of loops and burners for none of these.");
+  out.family("kiln_background_cpu_seconds", Type::Gauge, "CPU time of loops, burners and the store for none of these.");
   out.sample({}, seconds(pod.books.outside() - held - extra));
+}
+
+template <size_t n>
+void histogram(const base::Histogram<n>& values, const std::string& label, MetricsText& out) {
+  uint64_t count = 0;
+  for (size_t bucket = 0; bucket <= n; ++bucket) {
+    count += values.bucket(bucket);
+    const std::string le = bucket < n ? fmt::format("{}", values.bounds()[bucket]) : "+Inf";
+    out.sample(label + "," + MetricsText::label("le", le), count, "_bucket");
+  }
+  out.sample(label, values.sum(), "_sum");
+  out.sample(label, count, "_count");
+}
+
+void records(const Pod& pod, MetricsText& out) {
+  using store::Operation;
+  constexpr std::array kOperations{Operation::Insert, Operation::Remove, Operation::Find, Operation::List};
+  constexpr std::array kOutcomes{store::Outcome::Done, store::Outcome::NotFound, store::Outcome::Unavailable,
+                                 store::Outcome::Busy};
+  if (!pod.store) return;
+  const store::Store& store = *pod.store;
+  out.family("kiln_store_info", Type::Gauge, "Where records are kept.");
+  out.sample(MetricsText::label("database", store.database_name()), uint64_t{1});
+  out.family("kiln_store_up", Type::Gauge, "1 unless the last attempt to reach the records failed.");
+  out.sample({}, uint64_t{store.available() ? 1U : 0U});
+  out.family("kiln_store_queue_length", Type::Gauge, "Requests that wait for the database.");
+  out.sample({}, uint64_t{store.waiting()});
+  const auto of = [](Operation operation) { return MetricsText::label("operation", operation_name(operation)); };
+  out.family("kiln_store_operations_total", Type::Counter, "What was asked of the database, and what came of it.");
+  for (const Operation operation : kOperations) {
+    for (const store::Outcome outcome : kOutcomes) {
+      out.sample(of(operation) + "," + MetricsText::label("outcome", outcome_name(outcome)),
+                 store.count(operation, outcome));
+    }
+  }
+  out.family("kiln_store_operation_duration_seconds", Type::Histogram, "From the question to the answer.");
+  for (const Operation operation : kOperations) histogram(store.took(operation), of(operation), out);
+  out.family("kiln_store_batch_size", Type::Histogram, "Requests that shared a transaction, or a reading.");
+  histogram(store.changes().batches, MetricsText::label("kind", "changes"), out);
+  histogram(store.reads().batches, MetricsText::label("kind", "reads"), out);
 }
 
 void loop(const Pod& pod, MetricsText& out) {
@@ -190,7 +231,7 @@ void cpu(const Pod& pod, const UsageSnapshot& usage, MetricsText& out) {
         scaled(usage.throttled_periods, 1));
   known("kiln_cgroup_throttled_seconds_total", Type::Counter, "Time the group was throttled.", usage.throttled_seconds);
   known("kiln_cpu_residual_seconds", Type::Gauge,
-        "CPU time billed since this pod is ready that was neither a loop's nor a burner's.", pod.residual_seconds());
+        "CPU time billed since this pod is ready that was no loop's, burner's or store's.", pod.residual_seconds());
   known("kiln_cpu_request_cores", Type::Gauge, "CPU request.", scaled(pod.identity.request_millicores, 1e-3));
   known("kiln_cpu_limit_cores", Type::Gauge, "CPU limit.", scaled(pod.limit_millicores(), 1e-3));
   known("process_cpu_seconds_total", Type::Counter, "CPU time of this process.",
@@ -227,6 +268,7 @@ MetricsText render_own(Pod& pod, const std::vector<std::string_view>& routes) {
   burns(pod, out);
   overhead(pod, routes, out);
   holds(pod, out);
+  records(pod, out);
   loop(pod, out);
   cpu(pod, pod.usage.snapshot(), out);
   return out;

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/data_location.h"
 #include "app/log.h"
 #include "app/pod.h"
 #include "app/sandbox.h"
@@ -63,7 +64,7 @@ core::LoopOptions loop_options(const Pod& pod, uint32_t connections_max) {
           .linger_timeout = pod.settings.linger_timeout,
           .lingering_max = std::max(connections_max / 8, 1U),
           .held_bytes_max = std::max(pod.settings.buffered_max / pod.worker_count,
-                                     kBodiesAWorkerMin * pod.settings.body_max)};
+                                     kBodiesAWorkerMin * std::max(pod.settings.body_max, pod.settings.data_max))};
 }
 
 struct Listeners {
@@ -246,6 +247,25 @@ std::string enter_sandbox(const ServeSettings& settings) {
   return "on";
 }
 
+// Once when the records are out of reach and once when they are back, however many ask for them meanwhile.
+void log_store(const store::News& news) {
+  const std::string what = news.changes ? "records cannot be written" : "records cannot be read";
+  if (!news.available) return log::warning(what, {{"reason", news.reason}});
+  log::info(news.changes ? "records can be written again" : "records can be read again",
+            {{"after", base::format_duration(std::chrono::round<std::chrono::milliseconds>(news.outage))}});
+}
+
+base::Result<void> open_store(Pod& pod) {
+  auto database = open_database(pod.settings);
+  if (!database) return std::unexpected(std::move(database.error()));
+  pod.store = std::make_unique<store::Store>(
+      store::StoreOptions{.database = std::move(*database),
+                          .tell = log_store,
+                          .spent = [&books = pod.books](burn::Books::Duration step) { books.add_helper(step); },
+                          .batch_max = pod.settings.data_batch});
+  return {};
+}
+
 void log_start(const Pod& pod, const core::WorkerCount& count, const Confinement& confinement, uint16_t port,
                uint16_t admin_port) {
   log::info("listening", {{"port", int64_t{port}},
@@ -256,6 +276,7 @@ void log_start(const Pod& pod, const core::WorkerCount& count, const Confinement
                           {"sandbox", confinement.sandbox},
                           {"workers", int64_t{count.count}},
                           {"workers_from", count.source},
+                          {"data", std::string(pod.store->database_name())},
                           {"pod", pod.identity.pod_name},
                           {"node", pod.identity.node_name},
                           {"version", std::string(build_facts().version)}});
@@ -302,6 +323,7 @@ int serve(const ServeSettings& settings) {
     return 1;
   };
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a write past a limit on files shall fail, and not end the process (setrlimit(2))
   auto control = Control::open();
   if (!control) return fail(control.error());
 
@@ -316,6 +338,7 @@ int serve(const ServeSettings& settings) {
   Identity identity = Identity::find(::getenv, port);
   if (!identity.warnings.empty()) log::warning("not usable, ignored: " + identity.warnings);
   Pod pod(settings, std::move(identity), std::move(cgroup), count.count);
+  if (const auto opened = open_store(pod); !opened) return fail(opened.error());
   pod.sample(std::chrono::steady_clock::now());
   const uint32_t connections_each = std::max(connections_max(settings) / count.count, 1U);
 
@@ -353,6 +376,11 @@ int serve(const ServeSettings& settings) {
 
   wind_down(pod, *control, workers, control->wait(std::nullopt, count.count));
   const uint64_t answered = pod.requests_total();
+  if (!pod.store->stop(std::chrono::seconds(1))) {
+    log::warning("the database still holds a thread: ending without it");
+    log::finish();
+    std::_Exit(0);
+  }
   all_done.count_down();
   threads.clear();
   log::info("stopped", {{"requests", static_cast<int64_t>(answered)}});

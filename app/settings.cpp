@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "app/command.h"
+#include "app/data_location.h"
 #include "app/worker.h"
 #include "base/quantity.h"
 #include "http/limits.h"
@@ -114,6 +115,37 @@ base::Result<void> apply_control_token(const std::string& text, ServeSettings& s
   settings.control_token = text;
   return {};
 }
+
+base::Result<void> apply_data_uri(const std::string& text, ServeSettings& settings) {
+  if (!text.empty()) {
+    if (auto location = parse_data_uri(text); !location) return std::unexpected(std::move(location.error()));
+  }
+  settings.data_uri = text;
+  return {};
+}
+
+base::Result<void> apply_mongo_host(const std::string& text, ServeSettings& settings) {
+  if (text.find_first_of("/@? ") != std::string::npos) {
+    return base::error("not a host such as mongodb-service or mongodb-service:27017; a whole URI is for --data-uri");
+  }
+  settings.mongo_host = text;
+  return {};
+}
+
+base::Result<void> apply_data_dir(const std::string& text, ServeSettings& settings) {
+  if (text.empty()) return not_accepted(text, "a directory");
+  settings.data_dir = text;
+  return {};
+}
+
+Apply secret(std::string ServeSettings::*member) {
+  return [=](const std::string& text, ServeSettings& settings) -> base::Result<void> {
+    settings.*member = text;
+    return {};
+  };
+}
+
+std::string hidden(const std::string& /*text*/) { return "(set)"; }
 
 base::Result<void> apply_address(const std::string& text, ServeSettings& settings) {
   in_addr v4{};
@@ -221,7 +253,23 @@ std::vector<Setting> serve_settings() {
       {"--access-log", "SHARE", "0", "log a line a request: 1 all, 0.01 a sample, 0 none", apply_access_log},
       {"--control-token", "TOKEN", kNoToken,
        "what control routes want as Authorization: Bearer; in KILN_CONTROL_TOKEN no process list shows it",
-       apply_control_token, Times::Once, true},
+       apply_control_token, Times::Once, hidden},
+      {"--data-dir", "PATH", "./kiln-data", "where kiln.db is kept; made when it is missing", apply_data_dir},
+      {"--data-uri", "URI", "",
+       "where records are kept: sqlite:PATH (default: kiln.db in --data-dir), mongodb://HOST, or memory:",
+       apply_data_uri, Times::Once, shown_data_uri},
+      {"--mongo-host", "HOST", "", "keep records in MongoDB there, where --data-uri names nothing else",
+       apply_mongo_host},
+      {"--mongo-user", "NAME", "", "of MongoDB, where --data-uri names none; also MONGO_INITDB_ROOT_USERNAME",
+       secret(&S::mongo_user), Times::Once, hidden, "MONGO_INITDB_ROOT_USERNAME"},
+      {"--mongo-password", "PASSWORD", "",
+       "its password, which no process list shows in KILN_MONGO_PASSWORD; also MONGO_INITDB_ROOT_PASSWORD",
+       secret(&S::mongo_password), Times::Once, hidden, "MONGO_INITDB_ROOT_PASSWORD"},
+      {"--data-max", "SIZE", "64KiB", "largest record", size(&S::data_max, 2, 8 * kKiB * kKiB)},
+      {"--data-size-max", "SIZE", "1GiB", "largest SQLite file; then POST /data answers 503",
+       size(&S::data_size_max, 64 * kKiB, 1024 * kKiB * kKiB * kKiB)},
+      {"--data-batch", "N", "512", "most requests that share a transaction", integer(&S::data_batch, 1, 10'000)},
+      {"--data-timeout", "TIME", "10s", "how long a request waits for the database", duration(&S::data_timeout, 10ms, 1h)},
       {"--no-sandbox", "", "false",
        "keep the system calls that a server never makes: other programs, new rings, mounts", on_or_off(&S::no_sandbox)},
   };
@@ -230,20 +278,22 @@ std::vector<Setting> serve_settings() {
 base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Environment& environment) {
   ServeSettings resolved;
   for (Setting& setting : settings) {
-    const std::string variable = setting.variable();
-    const char* inherited = environment(variable.c_str());
+    const auto inherit = [&](const std::string& name) {
+      const char* inherited = name.empty() ? nullptr : environment(name.c_str());
+      if (inherited == nullptr || *inherited == '\0' || is_service_link(name, inherited)) return false;
+      setting.text = inherited;
+      setting.source = name;
+      return true;
+    };
     if (setting.given) {
       setting.text = *setting.given;
       setting.source = "flag";
-    } else if (inherited != nullptr && *inherited != '\0' && !is_service_link(variable, inherited)) {
-      setting.text = inherited;
-      setting.source = "environment";
-    } else {
+    } else if (!inherit(setting.variable()) && !inherit(setting.also)) {
       setting.text = setting.default_text;
       setting.source = "default";
     }
     if (const auto applied = setting.apply(setting.text, resolved); !applied) {
-      const std::string& name = setting.source == "environment" ? variable : setting.flag;
+      const std::string& name = setting.is_inherited() ? setting.source : setting.flag;
       return base::error(one_line(fmt::format("{}: {}", name, applied.error().what)));
     }
   }
@@ -253,10 +303,10 @@ base::Result<ServeSettings> resolve(std::vector<Setting>& settings, const Enviro
 std::string print_config(const std::vector<Setting>& settings) {
   std::string out;
   for (const Setting& setting : settings) {
-    const bool hidden = setting.secret && setting.text != setting.default_text;
-    const std::string value = hidden ? "(set)" : one_line(setting.text);
+    const bool conceals = setting.shown != nullptr && setting.text != setting.default_text;
+    const std::string value = one_line(conceals ? setting.shown(setting.text) : setting.text);
     out += fmt::format("{:<26}{:<12} {}\n", setting.flag, value.empty() ? "-" : value,
-                       setting.source == "environment" ? setting.source + " " + setting.variable() : setting.source);
+                       setting.is_inherited() ? "environment " + setting.source : setting.source);
   }
   return out;
 }

@@ -41,6 +41,14 @@ struct ServeSettings {
   uint64_t pipelined_max = 0;  // requests
   uint64_t queued_max = 0;     // bytes of answers, a connection
   uint64_t buffered_max = 0;   // bytes, all connections
+  std::string data_dir;
+  std::string data_uri;                   // empty: kiln.db in data_dir, or MongoDB at mongo_host
+  std::string mongo_host;                 // "host", "host:port", several separated by commas
+  std::string mongo_user, mongo_password;  // where data_uri names none
+  uint64_t data_max = 0;                  // bytes of a record
+  uint64_t data_size_max = 0;             // bytes of the SQLite file
+  std::chrono::nanoseconds data_timeout{};
+  size_t data_batch = 0;  // requests
   std::vector<RouteCost> costs;  // at most one a route
   uint64_t cost_seed = 0;        // each worker draws with this and its index
   double access_log = 0;         // share of requests, 0 to 1
@@ -59,12 +67,15 @@ struct Setting {
   std::string help;
   std::function<base::Result<void>(const std::string& text, ServeSettings& settings)> apply;
   Times times = Times::Once;
-  bool secret = false;                    // true: its value is never shown, in an error neither
+  // What is shown of a value that is a secret, which no error quotes either; nothing: all of it.
+  std::string (*shown)(const std::string& text) = nullptr;
+  std::string also = {};                  // another variable, looked at where its own is not set
   std::string text = {};                  // in force, after resolve()
-  std::string source = {};                // "flag", "environment" or "default"
+  std::string source = {};                // "flag", "default", or the name of the variable
   std::optional<std::string> given = {};  // on the command line
 
   [[nodiscard]] std::string variable() const;
+  [[nodiscard]] bool is_inherited() const { return source != "flag" && source != "default"; }
 };
 
 std::vector<Setting> serve_settings();

@@ -85,6 +85,10 @@ const std::vector<Worker::RouteEntry>& Worker::table() {
       {Get, "/metrics", &Worker::get_metrics},
       {Get, "/version", &Worker::get_version},
       {Get, "/openapi.json", &Worker::get_openapi},
+      {Get, "/data", &Worker::list_data},
+      {Post, "/data", &Worker::post_data},
+      {Get, "/data/{id}", &Worker::get_data},
+      {Delete, "/data/{id}", &Worker::delete_data},
       {Get, "/burn", &Worker::list_burns, Control},
       {Post, "/burn", &Worker::post_burn, Control},
       {Delete, "/burn/{id}", &Worker::delete_burn, Control},
@@ -115,7 +119,8 @@ Worker::Worker(Pod& pod, std::unique_ptr<core::Engine> engine, std::unique_ptr<c
       random_(std::random_device{}()),
       identity_fields_("X-Pod-Name: " + pod.identity.pod_name + "\r\nX-Node-Name: " + pod.identity.node_name + "\r\n"),
       load_body_bytes_(load_body_bytes_max(pod.identity)),
-      meter_(pod.books.account(index), table().size() + 2),
+      account_(pod.books.account(index)),
+      meter_(account_, table().size() + 2),
       burner_({.queue_max = pod.settings.burn_queue,
                .waiting_together = &pod.burn_waiting,
                .books = &pod.books,
@@ -275,7 +280,10 @@ void Worker::follow(core::Connection& connection, Session& s) {
   const bool same = s.awaiting_after == s.exchange.answered();
   switch (s.exchange.phase()) {
     case Phase::Finished: return connection.finish(s.exchange.must_linger() ? core::Linger::Yes : core::Linger::No);
-    case Phase::Handling: return set_deadline(connection, s, Awaiting::Nothing, {});
+    case Phase::Handling:
+      if (s.question == 0) return set_deadline(connection, s, Awaiting::Nothing, {});
+      if (same && s.awaiting == Awaiting::Store) return;
+      return set_deadline(connection, s, Awaiting::Store, pod_.settings.data_timeout);
     case Phase::Body:
       if (same && s.awaiting == Awaiting::RestOfBody) return;
       return await_body(connection, s);
@@ -323,6 +331,7 @@ void Worker::expired(core::Connection& connection) {
     case Awaiting::RestOfBody:
       if (body_is_fast_enough(s)) return await_body(connection, s);
       return refuse(connection, s, http::Refusal::BodyTimeout);
+    case Awaiting::Store: return give_up_waiting(connection, s);
   }
 }
 
@@ -382,7 +391,9 @@ bool Worker::begin_burn(Session& s, const burn::Amount& amount) {
 bool Worker::hold_back(Session& s, http::Reply& reply, const http::Response& response) {
   if (response.status >= 400 || std::exchange(s.priced, true)) return false;
   const core::Duration cost = costs_[s.label]->draw(cost_random_);
-  if (begin_burn(s, {.cpu = cost, .serving = burn::Serving::Included})) {
+  const core::Duration to_store = std::min(s.spent_by_store, cost);  // which serves it on a thread of its own
+  if (begin_burn(s, {.cpu = cost - to_store, .serving = burn::Serving::Included})) {
+    account_.paid_to_helpers.add(to_store);
     s.held = std::make_unique<HeldAnswer>(response);
   } else {
     refuse_burn(reply);

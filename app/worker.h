@@ -25,6 +25,8 @@
 #include "core/loop.h"
 #include "http/exchange.h"
 #include "http/router.h"
+#include "store/document.h"
+#include "store/store.h"
 
 namespace kiln::app {
 
@@ -68,6 +70,7 @@ class Worker final : public core::Protocol, public http::Handler {
 
   // http::Handler
   void handle(const http::Request& request, http::Reply& reply) override;
+  uint64_t body_bytes_max(const http::RequestHead& head, uint64_t usual) override;
   void refused(http::Refusal refusal, int status) override;
 
   // "METHOD /path" of every route, as served. For the test that compares them with the OpenAPI document.
@@ -91,7 +94,7 @@ class Worker final : public core::Protocol, public http::Handler {
   using InfoOf = std::pair<int64_t, uint64_t>;
 
   // What the deadline in force is for.
-  enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody };
+  enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody, Store };
 
   // An answer that waits until what its route costs is burned.
   struct HeldAnswer {
@@ -123,6 +126,8 @@ class Worker final : public core::Protocol, public http::Handler {
     bool priced = false;                   // true once it has been asked what the route costs
     bool pays = false;                     // true when its burn's budget includes serving it
     uint64_t units = 0;                    // of a /load that asked for work
+    uint64_t question = 0;                 // to the store, that it waits for; 0: none
+    core::Duration spent_by_store{};       // on it, while it is being answered
     uint64_t awaiting_after = 0;           // answers when the deadline was set
     uint64_t body_bytes = 0;               // arrived since the deadline was set
     size_t label = 0;                      // of its route
@@ -155,6 +160,12 @@ class Worker final : public core::Protocol, public http::Handler {
   void finish_burn(core::ConnectionId id, const burn::BurnResult& result);
   void answer_load(const Session& session, http::Reply& reply, const burn::BurnResult& result);
   void refuse_burn(http::Reply& reply);
+  void ask_store(store::Question question, http::Reply& reply);
+  void ask_about_record(store::Operation operation, http::Reply& reply);
+  void finish_data(core::ConnectionId id, uint64_t question, store::Operation operation, const store::Answer& answered);
+  void answer_data(http::Reply& reply, store::Operation operation, const store::Answer& answered);
+  void give_up_waiting(core::Connection& connection, Session& session);
+  void no_record(http::Reply& reply);
   void settle(core::TimePoint now);
   std::expected<burn::Holds::Hold, Problem> hold_cpu(const HoldRequest& asked);
   std::expected<burn::MemoryHolds::Hold, Problem> hold_memory(const HoldRequest& asked);
@@ -180,6 +191,10 @@ class Worker final : public core::Protocol, public http::Handler {
   void consume_cpu(const http::Request& request, http::Reply& reply);
   void consume_memory(const http::Request& request, http::Reply& reply);
   void bump_metric(const http::Request& request, http::Reply& reply);
+  void post_data(const http::Request& request, http::Reply& reply);
+  void list_data(const http::Request& request, http::Reply& reply);
+  void get_data(const http::Request& request, http::Reply& reply);
+  void delete_data(const http::Request& request, http::Reply& reply);
   void probe(const http::Request& request, http::Reply& reply, std::string_view check, bool passed,
              std::string_view why_not);
 
@@ -203,6 +218,8 @@ class Worker final : public core::Protocol, public http::Handler {
   std::optional<core::TimePoint> last_clock_;    // when the request before was answered, in the same turn
   std::string identity_fields_;                  // X-Pod-Name, X-Node-Name
   size_t load_body_bytes_;
+  store::DocumentReader documents_;
+  uint64_t questions_ = 0;  // to the store, so far
   core::Duration wall_offset_{};                   // wall clock - steady clock, looked at once a second
   int64_t second_ = -1;                            // of the wall clock, that Date is of
   int64_t unix_milliseconds_ = 0;                  // of this turn
@@ -210,6 +227,7 @@ class Worker final : public core::Protocol, public http::Handler {
   bool closing_ = false;                           // true from announce_close() on
   bool draining_ = false;                          // true from drain() on
   bool memory_watched_ = false;                    // true from a lot being held to when it is given back
+  burn::Account& account_;
   burn::ServingMeter meter_;
   burn::Burner burner_;
   core::Loop loop_;

@@ -114,21 +114,24 @@ size_t Exchange::receive_head(std::string_view input, std::string& output) {
     handle({}, output);
     return parsed.consumed;
   }
-  if (head.framing == Framing::Length &&
-      head.content_length <= std::min<uint64_t>(rest.size(), limits.body_bytes_max)) {
+  const uint64_t bytes_max = context_->handler->body_bytes_max(head, limits.body_bytes_max);
+  if (head.framing == Framing::Length && head.content_length <= std::min<uint64_t>(rest.size(), bytes_max)) {
     // A body that came with its head is not copied.
     const auto body_bytes = static_cast<size_t>(head.content_length);
     handle(rest.substr(0, body_bytes), output);
     return parsed.consumed + body_bytes;
   }
-  return begin_body(input.substr(0, parsed.consumed), rest.empty(), output);
+  return begin_body(input.substr(0, parsed.consumed), rest.empty(), bytes_max, output);
 }
 
-size_t Exchange::begin_body(std::string_view head_text, bool nothing_arrived, std::string& output) {
+size_t Exchange::begin_body(std::string_view head_text, bool nothing_arrived, uint64_t bytes_max,
+                            std::string& output) {
   auto body = std::make_unique<Body>();
-  body->decoder.begin(context_->head, context_->limits);
+  body->limits = context_->limits;
+  body->limits.body_bytes_max = bytes_max;
+  body->decoder.begin(context_->head, body->limits);
   // A length that is too large is refused before the client is told to go on.
-  const ParseResult begun = body->decoder.decode({}, context_->limits, body->decoded);
+  const ParseResult begun = body->decoder.decode({}, body->limits, body->decoded);
   if (begun.outcome == ParseOutcome::Invalid) {
     finish_refused(begun.refusal, output);
     return 0;
@@ -141,7 +144,7 @@ size_t Exchange::begin_body(std::string_view head_text, bool nothing_arrived, st
 }
 
 size_t Exchange::receive_body(std::string_view input, std::string& output) {
-  const ParseResult decoded = body_->decoder.decode(input, context_->limits, body_->decoded);
+  const ParseResult decoded = body_->decoder.decode(input, body_->limits, body_->decoded);
   if (decoded.outcome == ParseOutcome::Invalid) {
     finish_refused(decoded.refusal, output);
   } else if (decoded.outcome == ParseOutcome::Complete) {

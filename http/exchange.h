@@ -49,6 +49,9 @@ class Handler {
   // die on return.
   virtual void handle(const Request& request, Reply& reply) = 0;
 
+  // The largest body that a request with this head may have; `usual` is that of the limits.
+  virtual uint64_t body_bytes_max(const RequestHead& /*head*/, uint64_t usual) { return usual; }
+
   // Input was refused and answered with `status`; for metrics and logs. The connection ends after that answer.
   virtual void refused(Refusal refusal, int status) = 0;
 };
@@ -107,12 +110,13 @@ class Exchange {
     std::string head;  // its bytes: the owner's are gone by the time the handler wants views
     BodyDecoder decoder;
     std::string decoded;
+    Limits limits;  // with the most that this body may have
   };
 
   size_t receive_head(std::string_view input, std::string& output);
   size_t receive_body(std::string_view input, std::string& output);
   // `nothing_arrived` is true when no byte of the body came with the head.
-  size_t begin_body(std::string_view head_text, bool nothing_arrived, std::string& output);
+  size_t begin_body(std::string_view head_text, bool nothing_arrived, uint64_t bytes_max, std::string& output);
   [[nodiscard]] bool deserves_look(std::string_view input) const;
   void note_head(const RequestHead& head);
   void note_request_id(const RequestHead& head);

@@ -87,6 +87,13 @@ size_t byte_fault(std::string_view text) {
   return quoted ? opened : text.size();
 }
 
+// Without the full stop that some of them end with.
+std::string sentence(simdjson::error_code error) {
+  std::string text = simdjson::error_message(error);
+  if (text.ends_with('.')) text.pop_back();
+  return text;
+}
+
 using Kind = DocumentFault::Kind;
 
 std::unexpected<DocumentFault> fault(size_t position, std::string why, Kind kind = Kind::NotJson) {
@@ -109,7 +116,7 @@ struct DocumentReader::Parser {
   [[nodiscard]] std::unexpected<DocumentFault> fault_here(simdjson::error_code error) {
     const char* place = nullptr;
     const bool is_known = document.current_location().get(place) == simdjson::SUCCESS;
-    return fault(is_known ? position_of(place) : text.size(), simdjson::error_message(error));
+    return fault(is_known ? position_of(place) : text.size(), sentence(error));
   }
 
   Verdict check(ondemand::value value, int depth) {
@@ -142,7 +149,7 @@ struct DocumentReader::Parser {
       const char* const quote = field.key().raw() - 1;
       std::string_view key;
       if (const auto error = field.unescaped_key().get(key)) {
-        return fault(position_of(quote), simdjson::error_message(error));
+        return fault(position_of(quote), sentence(error));
       }
       if (auto checked = check(field.value(), depth); !checked) return checked;
     }
@@ -164,7 +171,7 @@ struct DocumentReader::Parser {
   Verdict check_string(ondemand::value& value) {
     const size_t position = position_of(value.raw_json_token().data());
     std::string_view unescaped;
-    if (const auto error = value.get_string().get(unescaped)) return fault(position, simdjson::error_message(error));
+    if (const auto error = value.get_string().get(unescaped)) return fault(position, sentence(error));
     return {};
   }
 
@@ -185,7 +192,7 @@ struct DocumentReader::Parser {
     text.reserve(bytes + 1 + simdjson::SIMDJSON_PADDING);
     text.push_back('}');
     Verdict checked = check_document(Closed::ByUs);
-    if (checked || checked.error().position >= bytes) return fault(bytes, simdjson::error_message(error));
+    if (checked || checked.error().position >= bytes) return fault(bytes, sentence(error));
     return checked;
   }
 
@@ -193,7 +200,7 @@ struct DocumentReader::Parser {
 
   Verdict check_document(Closed closed = Closed::ByItself) {
     if (const auto error = ondemand.iterate(text.data(), text.size(), text.capacity()).get(document)) {
-      return fault(byte_fault(text), simdjson::error_message(error));
+      return fault(byte_fault(text), sentence(error));
     }
     ondemand::json_type type{};
     if (const auto error = document.type().get(type)) return fault_here(error);
@@ -224,7 +231,7 @@ struct DocumentReader::Parser {
 
   Verdict check_lone() {
     if (const auto error = ondemand.iterate(text.data(), text.size(), text.capacity()).get(document)) {
-      return fault(byte_fault(text), simdjson::error_message(error));
+      return fault(byte_fault(text), sentence(error));
     }
     ondemand::array array;
     if (const auto error = document.get_array().get(array)) return fault_here(error);

@@ -24,7 +24,7 @@ int64_t unix_milliseconds() {
 
 constexpr const char* kGoingAway = "this pod is going away";
 
-// A batch ends past this many bytes of data: whoever is in it waits for all of it.
+// A batch ends past this many bytes of data, asked for or brought: whoever is in it waits for all of it.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
 
 }  // namespace
@@ -49,6 +49,27 @@ std::string_view outcome_name(Outcome outcome) {
   return {};
 }
 
+void Untaken::wait(size_t bytes_max, const std::function<bool()>& leave) {
+  std::unique_lock lock(mutex_);
+  less_.wait(lock, [&] { return bytes_ <= bytes_max || leave(); });
+}
+
+void Untaken::wake() {
+  const std::lock_guard lock(mutex_);
+  less_.notify_all();
+}
+
+void Untaken::change(size_t bytes, Sign sign) {
+  const std::lock_guard lock(mutex_);
+  if (sign == Sign::More) {
+    bytes_ += bytes;
+  } else {
+    CHECK(bytes_ >= bytes);
+    bytes_ -= bytes;
+    less_.notify_all();
+  }
+}
+
 Store::Store(StoreOptions options) : database_(std::move(options.database)), options_(std::move(options)) {
   CHECK(database_ != nullptr);
   for (Lane* lane : {&changes_, &reads_}) lane->thread = std::thread([this, lane] { run(*lane); });
@@ -62,6 +83,7 @@ Store::~Store() {
 bool Store::stop(std::chrono::nanoseconds patience) {
   const Clock::time_point until = Clock::now() + patience;
   stopping_ = true;
+  untaken_.wake();
   bool all_ended = true;
   for (Lane* lane : {&changes_, &reads_}) {
     std::unique_lock lock(lane->mutex);
@@ -159,20 +181,21 @@ void Store::fail(Lane& lane, Batch& batch, const std::string& reason) {
     lane.queue.clear();
     lane.queue_bytes = 0;
   }
-  for (Job& job : batch) job.answer = {.outcome = Outcome::Unavailable, .reason = reason};
+  for (Job& job : batch) job.answer = Answer{.outcome = Outcome::Unavailable, .reason = reason};
 }
 
 // Waits for questions. Nothing when it is time to leave.
 std::optional<Store::Batch> Store::next_batch(Lane& lane) {
+  if (&lane == &reads_) untaken_.wait(options_.untaken_bytes_max, [this] { return stopping_.load(); });
   Batch batch;
   {
     std::unique_lock lock(lane.mutex);
     lane.wake.wait(lock, [&] { return stopping_ || !lane.queue.empty(); });
     size_t bytes = 0;
     while (!stopping_ && !lane.queue.empty() && batch.size() < options_.batch_max && bytes < kBatchBytesMax) {
-      const size_t size = lane.queue.front().question.data.size();
-      bytes += size;
-      lane.queue_bytes -= size;
+      const Question& question = lane.queue.front().question;
+      bytes += question.operation == Operation::List ? kPageBytesMax : question.data.size();
+      lane.queue_bytes -= question.data.size();
       batch.push_back(std::move(lane.queue.front()));
       lane.queue.pop_front();
     }
@@ -229,6 +252,7 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
     if (job.question.operation == Operation::Find) {
       if (lookup->record) {
         job.answer.record = std::move(*lookup->record);
+        job.answer.untaken = Untaken::Share(untaken_, job.answer.record.data.size());
       } else {
         job.answer.outcome = Outcome::NotFound;
       }
@@ -237,6 +261,9 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
       auto page = session.page(job.question.page);
       if (!page) return std::unexpected(std::move(page.error()));
       job.answer.page = std::move(*page);
+      size_t bytes = 0;
+      for (const Record& record : job.answer.page.records) bytes += record.data.size();
+      job.answer.untaken = Untaken::Share(untaken_, bytes);
     }
   }
   return {};

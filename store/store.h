@@ -53,12 +53,50 @@ struct Question {
   PageRequest page = {};   // of List
 };
 
+// What answers take that nobody has dealt with yet. Past a bound the reads wait: a page is as large as a thousand
+// questions for it, and the loops may be slower than the database.
+class Untaken {
+ public:
+  // A part of it, until it is destroyed.
+  class Share {
+   public:
+    Share() = default;
+    Share(Untaken& of, size_t bytes) : of_(&of), bytes_(bytes) { of.change(bytes, Sign::More); }
+    Share(Share&& other) noexcept : of_(std::exchange(other.of_, nullptr)), bytes_(other.bytes_) {}
+    Share& operator=(Share&& other) noexcept {
+      std::swap(of_, other.of_);
+      std::swap(bytes_, other.bytes_);
+      return *this;
+    }
+    ~Share() {
+      if (of_ != nullptr) of_->change(bytes_, Sign::Less);
+    }
+
+   private:
+    Untaken* of_ = nullptr;
+    size_t bytes_ = 0;
+  };
+
+  // Waits until it is at most `bytes_max`, or `leave` says true; wake() makes it look again.
+  void wait(size_t bytes_max, const std::function<bool()>& leave);
+  void wake();
+
+ private:
+  enum class Sign : uint8_t { More, Less };
+  void change(size_t bytes, Sign sign);
+
+  std::mutex mutex_;
+  std::condition_variable less_;
+  size_t bytes_ = 0;
+};
+
 struct Answer {
   Outcome outcome = Outcome::Done;
   std::string reason = {};          // of Unavailable and Busy, for the client
   Record record = {};               // of Insert and Find
   Page page = {};                   // of List
-  std::chrono::nanoseconds cpu{};  // this question's share of what the store's thread spent
+  std::chrono::nanoseconds cpu{};   // this question's share of what the store's thread spent
+  Untaken::Share untaken = {};      // to be destroyed, at the latest before the store is
 };
 
 // What the log is told, on a thread of the store: once when it fails, once when it is back.
@@ -77,6 +115,7 @@ struct StoreOptions {
   size_t queue_max = 4096;                    // questions of a lane
   size_t queue_bytes_max = 16 * 1024 * 1024;  // of data in them
   size_t batch_max = 512;
+  size_t untaken_bytes_max = 8 * 1024 * 1024;  // of the reads' answers
   std::chrono::nanoseconds retry_after = std::chrono::seconds(1);
 };
 
@@ -117,6 +156,9 @@ class Store {
   [[nodiscard]] uint64_t count(Operation operation, Outcome outcome) const {
     return counts_[static_cast<size_t>(operation)][static_cast<size_t>(outcome)].load(std::memory_order_relaxed);
   }
+  [[nodiscard]] const LaneStatistics::Seconds& took(Operation operation) const {
+    return lane_of(operation).statistics.took[static_cast<size_t>(operation)];
+  }
   [[nodiscard]] const LaneStatistics& changes() const { return changes_.statistics; }
   [[nodiscard]] const LaneStatistics& reads() const { return reads_.statistics; }
 
@@ -146,9 +188,9 @@ class Store {
     std::thread thread;
   };
 
-  [[nodiscard]] Lane& lane_of(Operation operation) {
-    return operation == Operation::Insert || operation == Operation::Remove ? changes_ : reads_;
-  }
+  static bool is_change(Operation operation) { return operation == Operation::Insert || operation == Operation::Remove; }
+  [[nodiscard]] Lane& lane_of(Operation operation) { return is_change(operation) ? changes_ : reads_; }
+  [[nodiscard]] const Lane& lane_of(Operation operation) const { return is_change(operation) ? changes_ : reads_; }
   std::optional<Answer> refuse(Lane& lane, const Question& question) const;
   void run(Lane& lane);
   [[nodiscard]] std::optional<Batch> next_batch(Lane& lane);
@@ -168,6 +210,7 @@ class Store {
   const StoreOptions options_;
   IdMaker ids_;
   std::atomic<bool> stopping_{false};
+  Untaken untaken_;
   std::array<std::array<std::atomic<uint64_t>, kOutcomes>, kOperations> counts_{};
   Lane changes_, reads_;
 };

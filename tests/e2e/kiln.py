@@ -42,7 +42,7 @@ def binary():
 def clean_environment(additions=None):
     """Ours, without what kiln would read from it."""
     environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith("KILN_") and name not in IDENTITY_VARIABLES}
+                   if not name.startswith(("KILN_", "MONGO_INITDB_")) and name not in IDENTITY_VARIABLES}
     environment.update(additions or {})
     return environment
 
@@ -319,6 +319,9 @@ class Server:
         command = [*confined(confine), binary(), "serve", "--engine", engine]
         if "--port" not in flags and "KILN_PORT" not in (env or {}):
             command += ["--port", "0"]
+        if not any(name.startswith(("--data-dir", "--data-uri", "--mongo-host", "KILN_DATA", "KILN_MONGO"))
+                   for name in [*flags, *(env or {})]):
+            command += ["--data-uri", "memory:"]  # whoever wants files says where
         self.stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen([*command, *flags], env=clean_environment(env), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=self.stderr,

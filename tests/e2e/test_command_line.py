@@ -16,7 +16,9 @@ FLAGS = ["--port", "--admin-port", "--address", "--engine", "--workers", "--max-
          "--keepalive-max-requests", "--idle-timeout", "--header-timeout", "--drain-delay", "--drain-timeout",
          "--load-max", "--burn-queue", "--cost", "--cost-seed", "--max-body", "--max-head", "--max-request-line",
          "--max-fields", "--access-log", "--control-token", "--body-timeout", "--min-body-rate", "--write-timeout",
-         "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered", "--no-sandbox"]
+         "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered", "--no-sandbox",
+         "--data-dir", "--data-uri", "--mongo-host", "--mongo-user", "--mongo-password", "--data-max",
+         "--data-size-max", "--data-batch", "--data-timeout"]
 
 DENIED = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
@@ -80,6 +82,8 @@ class Mistakes(KilnTest):
         ("--access-log", "1.01", "1"), ("--access-log", "nan", "1"), ("--cost", "/=5", "TIME"),
         ("--cost", "/=normal(5ms,1)", "lognormal"), ("--cost", "/=61s", "1m"), ("--cost", "/nowhere=5ms", "/api/info"),
         ("--cost", "/load=5ms", "/load"), ("--cost-seed", "-1", "digits"), ("--no-sandbox", "yes", "true"),
+        ("--data-max", "1", "8MiB"), ("--data-size-max", "1KiB", "64KiB"), ("--data-batch", "0", "10000"),
+        ("--data-timeout", "1ms", "1h"),
     ]
 
     def test_bad_value_of_a_flag(self):
@@ -139,14 +143,41 @@ class PrintConfig(KilnTest):
                   "--max-connections": "4", "--keepalive-max-requests": "5", "--max-fields": "6",
                   "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10", "--no-sandbox": "1",
                   "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB",
-                  "--min-body-rate": "12", "--max-pipelined": "13", "--max-queued": "14KiB", "--max-buffered": "15MiB"}
+                  "--min-body-rate": "12", "--max-pipelined": "13", "--max-queued": "14KiB", "--max-buffered": "15MiB",
+                  "--data-uri": "sqlite:16.db", "--data-max": "17KiB", "--data-size-max": "18MiB", "--data-batch": "19"}
         values = {flag: values.get(flag, "11s") for flag in FLAGS}
         by_variable = self.config("--print-config", env={variable_of(flag): value for flag, value in values.items()})
         by_flag = self.config("--print-config", *(f"{flag}={value}" for flag, value in values.items()))
         for flag, value in values.items():
-            value = "(set)" if flag == "--control-token" else value
+            value = "(set)" if flag in ("--control-token", "--mongo-user", "--mongo-password") else value
             self.assertEqual(by_variable[flag], (value, f"environment {variable_of(flag)}"))
             self.assertEqual(by_flag[flag], (value, "flag"))
+
+    def test_credentials_of_a_database_are_never_shown(self):
+        secret = "s3cret-word"
+        for uri, shown in ((f"mongodb://admin:{secret}@mongodb-service", "mongodb://mongodb-service"),
+                           (f"mongodb://{secret}:x@a:27017,b/db?w=1", "mongodb://a:27017,b"),
+                           (f"mongodb+srv://u:{secret}@cluster.example/", "mongodb+srv://cluster.example"),
+                           (f"mongodb://u:p/{secret}@host", "mongodb://(hidden)")):
+            for arguments, env in ((["--data-uri", uri], {}), ([], {"KILN_DATA_URI": uri})):
+                ended = run("--print-config", *arguments, env=env)
+                self.assertEqual(config_of(ended.stdout)["--data-uri"][0], shown)
+                self.assertNotIn(secret, ended.stdout + ended.stderr)
+        env = {"KILN_MONGO_USER": secret + "1", "KILN_MONGO_PASSWORD": secret + "2"}
+        self.assertNotIn(secret, run("--print-config", env=env).stdout)
+        for uri in (f"mongodb:/u:{secret}@host", f"mongo://{secret}@host", secret):
+            ended = run("serve", env={"KILN_DATA_URI": uri})
+            self.assertEqual(ended.returncode, 2)
+            self.assertIn("KILN_DATA_URI", ended.stderr)
+            self.assertNotIn(secret, ended.stdout + ended.stderr)
+
+    def test_names_of_mongodbs_own_image_are_taken(self):
+        env = {"MONGO_INITDB_ROOT_USERNAME": "root", "MONGO_INITDB_ROOT_PASSWORD": "x"}
+        config = self.config("--print-config", env=env)
+        self.assertEqual(config["--mongo-user"], ("(set)", "environment MONGO_INITDB_ROOT_USERNAME"))
+        self.assertEqual(config["--mongo-password"], ("(set)", "environment MONGO_INITDB_ROOT_PASSWORD"))
+        config = self.config("--print-config", env={**env, "KILN_MONGO_USER": "mine"})
+        self.assertEqual(config["--mongo-user"], ("(set)", "environment KILN_MONGO_USER"))
 
     def test_repeated_costs_join(self):
         flags = ["--cost", "/=2ms", "--cost=/api/info=lognormal(5ms,0.8)", "--cost", "/echo=1ms /livez=0"]
@@ -173,7 +204,7 @@ class PrintConfig(KilnTest):
 class Starting(KilnTest):
     def fails_to_start(self, *flags, confine=()):
         """The one line that a server says which cannot start."""
-        ended = run("serve", *flags, confine=confine)
+        ended = run("serve", "--data-uri", "memory:", *flags, confine=confine)
         self.assertEqual(ended.returncode, 1, ended)
         lines = (ended.stdout + ended.stderr).splitlines()
         self.assertEqual(len(lines), 1, lines)

@@ -32,6 +32,7 @@ ROUTES = {
     "/metrics": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
     "/openapi.json": {"GET", "HEAD"},
+    "/data": {"GET", "HEAD", "POST"},
 }
 GET_ROUTES = [path for path, methods in ROUTES.items() if "GET" in methods]
 
