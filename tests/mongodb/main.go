@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -84,11 +83,11 @@ func serve(ctx context.Context, o options) error {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 
-	directory, err := filepath.Abs(o.state)
-	if err != nil {
+	if err := os.MkdirAll(o.state, 0o700); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(directory, 0o700); err != nil {
+	// FerretDB takes the directory as a URI and loses its way where a name needs escapes. A dot needs none.
+	if err := os.Chdir(o.state); err != nil {
 		return err
 	}
 
@@ -109,7 +108,7 @@ func serve(ctx context.Context, o options) error {
 		ConnMetrics:   metrics.ConnMetrics,
 		StateProvider: provider,
 		ReplSetName:   o.replicaSet,
-		SQLiteURL:     (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: directory + "/"}).EscapedPath()}).String(),
+		SQLiteURL:     "file:./",
 		TestOpts: registry.TestOpts{
 			CappedCleanupPercentage: 10,
 			BatchSize:               100,
