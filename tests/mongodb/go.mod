@@ -1,3 +1,5 @@
+// The name is not ours to publish under, nor do we: go lets only what is below this path use FerretDB's internal
+// packages, and authentication is switched on nowhere else.
 module github.com/FerretDB/FerretDB/kiln
 
 go 1.24
