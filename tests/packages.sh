@@ -4,9 +4,9 @@
 
 build_packages=(g++ cmake ninja-build pkg-config liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev
   libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev)
-# prometheus is here for promtool, util-linux for setarch.
+# prometheus is here for promtool, util-linux for setarch, golang-go for the MongoDB test server.
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-utils wrk prometheus iproute2 util-linux
-  procps)
+  procps golang-go ca-certificates)
 bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng)
 image_packages=(debootstrap buildah podman runc conmon netavark aardvark-dns catatonit uidmap iptables nftables
   golang-github-containers-common golang-github-containers-image curl jq iproute2)
