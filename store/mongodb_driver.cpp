@@ -477,16 +477,7 @@ class Mongodb final : public Database {
   Pool pool_;
 };
 
-// Its warnings quote connection strings.
-void log_nothing(mongoc_log_level_t /*level*/, const char* /*domain*/, const char* /*message*/, void* /*data*/) {}
-
 base::Result<std::unique_ptr<Database>> open(const MongodbOptions& options) {
-  static const bool is_initialised = [] {
-    mongoc_log_set_handler(log_nothing, nullptr);
-    mongoc_init();
-    return true;
-  }();
-  CHECK(is_initialised);
   auto uri = make_mongodb_uri(options);
   if (!uri) return std::unexpected(std::move(uri.error()));
   return std::make_unique<Mongodb>(std::move(*uri));

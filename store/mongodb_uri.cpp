@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/check.h"
+
 namespace kiln::store {
 
 namespace {
@@ -131,6 +133,12 @@ std::string shortened(std::string_view message) {
   return line;
 }
 
+void replace_all(std::string& text, std::string_view what, std::string_view by) {
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) {
+    text.replace(at, what.size(), by);
+  }
+}
+
 // "No suitable servers found: `serverSelectionTimeoutMS` expired: [connection refused calling hello on 'host:1']".
 std::string no_server(std::string_view message) {
   const size_t open = message.find('[');
@@ -139,11 +147,9 @@ std::string no_server(std::string_view message) {
     return "no suitable server (" + shortened(message) + ")";
   }
   std::string reasons(message.substr(open + 1, close - open - 1));
-  for (const std::string_view command : {" calling hello on ", " calling ismaster on "}) {
-    for (size_t at = 0; (at = reasons.find(command, at)) != std::string::npos;) {
-      reasons.replace(at, command.size(), " at ");
-    }
-  }
+  replace_all(reasons, " calling hello on ", " at ");
+  replace_all(reasons, "] [", "; ");
+  replace_all(reasons, "'", "");
   return "no suitable server (" + shortened(reasons) + ")";
 }
 
@@ -175,9 +181,18 @@ std::string reason_of(const bson_error_t& error, const mongoc_uri_t& uri) {
   return shortened(message);
 }
 
+// Its warnings quote connection strings, and standard error is not ours.
+void log_nothing(mongoc_log_level_t /*level*/, const char* /*domain*/, const char* /*message*/, void* /*data*/) {}
+
 }  // namespace
 
 base::Result<MongodbUri> make_mongodb_uri(const MongodbOptions& options) {
+  static const bool is_initialised = [] {
+    mongoc_log_set_handler(log_nothing, nullptr);
+    mongoc_init();
+    return true;
+  }();
+  CHECK(is_initialised);
   auto parsed = parse(options.uri);
   if (!parsed) return parsed;
   mongoc_uri_t& uri = **parsed;

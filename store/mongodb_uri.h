@@ -25,6 +25,7 @@ inline constexpr int kMongodbClientsMax = 4;
 
 // Where the URI does not say otherwise everything has a time limit, writes are confirmed by a majority, and are tried
 // again after a lost connection. Whatever it says, they are confirmed, by the journals too. EINVAL when it cannot be.
+// The first call initialises libmongoc.
 [[nodiscard]] base::Result<MongodbUri> make_mongodb_uri(const MongodbOptions& options);
 
 // What an operation's failure is called towards clients.
