@@ -227,7 +227,6 @@ bool MongodbSession::attempt(bson_error_t& error, Attempt&& run) const {
   const auto begin = std::chrono::steady_clock::now();
   if (run()) return true;
   if (error.domain != MONGOC_ERROR_STREAM || std::chrono::steady_clock::now() - begin > kAtOnce) return false;
-  error = {};
   return run();
 }
 
@@ -354,8 +353,10 @@ base::Result<MongodbSession::Records> MongodbSession::insert(const Records& reco
 
   const std::vector<WriteError> errors = write_errors(reply.bson());
   if (errors.empty()) {
-    // The command as a whole was refused, perhaps for one of its documents.
-    if (error.domain == MONGOC_ERROR_SERVER && form == Form::WithDoc) return records;
+    // The command as a whole was refused: perhaps for one of its documents, unless the server says that its own state
+    // is the reason.
+    const bool is_passing = mongoc_error_has_label(&reply.bson(), "RetryableWriteError");
+    if (error.domain == MONGOC_ERROR_SERVER && form == Form::WithDoc && !is_passing) return records;
     return failed(error);
   }
   Records refused;

@@ -139,17 +139,25 @@ void replace_all(std::string& text, std::string_view what, std::string_view by) 
   }
 }
 
+std::string hosts_of(const mongoc_uri_t& uri) {
+  if (const char* const name = mongoc_uri_get_srv_hostname(&uri)) return name;
+  std::string hosts;
+  for (const mongoc_host_list_t* host = mongoc_uri_get_hosts(&uri); host != nullptr; host = host->next) {
+    hosts += (hosts.empty() ? "" : ", ") + std::string(host->host_and_port);
+  }
+  return hosts;
+}
+
 // "No suitable servers found: `serverSelectionTimeoutMS` expired: [connection refused calling hello on 'host:1']".
-std::string no_server(std::string_view message) {
+std::string no_server(std::string_view message, const mongoc_uri_t& uri) {
+  std::string reasons(message);
   const size_t open = message.find('[');
   const size_t close = message.rfind(']');
-  if (open == std::string_view::npos || close == std::string_view::npos || close < open) {
-    return "no suitable server (" + shortened(message) + ")";
-  }
-  std::string reasons(message.substr(open + 1, close - open - 1));
+  if (open < close && close != std::string_view::npos) reasons = message.substr(open + 1, close - open - 1);
   replace_all(reasons, " calling hello on ", " at ");
   replace_all(reasons, "] [", "; ");
   replace_all(reasons, "'", "");
+  if (!reasons.contains(" at ")) reasons += " at " + hosts_of(uri);
   return "no suitable server (" + shortened(reasons) + ")";
 }
 
@@ -163,7 +171,11 @@ constexpr uint32_t kAuthenticationFailed = 18;
 
 std::string reason_of(const bson_error_t& error, const mongoc_uri_t& uri) {
   const std::string_view message = error.message;
-  if (error.domain == MONGOC_ERROR_SERVER_SELECTION) return no_server(message);
+  if (error.domain == MONGOC_ERROR_SERVER_SELECTION) return no_server(message, uri);
+  // libmongoc's text names the command and the database.
+  if (error.domain == MONGOC_ERROR_STREAM && error.code == MONGOC_ERROR_STREAM_SOCKET) {
+    return "the connection was lost, or nothing came in time (" + hosts_of(uri) + ")";
+  }
   if (error.domain == MONGOC_ERROR_STREAM) return shortened(message);
   const bool of_client = error.domain == MONGOC_ERROR_CLIENT && error.code == MONGOC_ERROR_CLIENT_AUTHENTICATE;
   const bool of_server = error.domain == MONGOC_ERROR_SERVER && error.code == kAuthenticationFailed;
