@@ -157,7 +157,9 @@ std::string no_server(std::string_view message, const mongoc_uri_t& uri) {
   replace_all(reasons, " calling hello on ", " at ");
   replace_all(reasons, "] [", "; ");
   replace_all(reasons, "'", "");
-  if (!reasons.contains(" at ")) reasons += " at " + hosts_of(uri);
+  replace_all(reasons, "No suitable servers found: `serverSelectionTimeoutMS` expired", "none in time");
+  const std::string hosts = hosts_of(uri);
+  if (!reasons.contains(std::string_view(hosts).substr(0, hosts.find(',')))) reasons += " at " + hosts;
   return "no suitable server (" + shortened(reasons) + ")";
 }
 

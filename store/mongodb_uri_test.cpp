@@ -170,11 +170,14 @@ TEST(MongodbError, IsShortAndHoldsNoSecret) {
   };
   const Row rows[] = {
       {MONGOC_ERROR_SERVER_SELECTION, MONGOC_ERROR_SERVER_SELECTION_FAILURE,
-       "No suitable servers found: `serverSelectionTimeoutMS` expired: [connection refused calling hello on 'a:1'] "
+       "No suitable servers found: `serverSelectionTimeoutMS` expired: [connection refused calling hello on 'a:27017'] "
        "[connection timeout calling hello on 'b:2']",
-       "MongoDB: no suitable server (connection refused at a:1; connection timeout at b:2)"},
+       "MongoDB: no suitable server (connection refused at a:27017; connection timeout at b:2)"},
       {MONGOC_ERROR_SERVER_SELECTION, MONGOC_ERROR_SERVER_SELECTION_FAILURE, "nothing\nthere",
        "MongoDB: no suitable server (nothing there at a:27017)"},
+      {MONGOC_ERROR_SERVER_SELECTION, MONGOC_ERROR_SERVER_SELECTION_FAILURE,
+       "No suitable servers found: `serverSelectionTimeoutMS` expired",
+       "MongoDB: no suitable server (none in time at a:27017)"},
       {MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "Failed to send \"insert\" command with database \"other\"",
        "MongoDB: the connection was lost, or nothing came in time (a:27017)"},
       {MONGOC_ERROR_CLIENT, MONGOC_ERROR_CLIENT_AUTHENTICATE, "Could not find user \"hush\" for db \"admin\"",
