@@ -4,6 +4,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       g++ cmake ninja-build pkg-config \
       liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev \
+      libmongoc-dev \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
@@ -15,9 +16,11 @@ RUN cmake --preset release -DBUILD_TESTING=OFF -DKILN_BENCH=OFF -DCMAKE_COMPILE_
       -DKILN_COMMIT="$KILN_COMMIT" \
  && cmake --build --preset release --target kiln
 
-# The binary and, under the paths where its loader looks for them, exactly the libraries it names.
+# The binary, what it loads for MongoDB, and, under the paths where their loader looks for them, exactly the libraries
+# that these name.
 RUN install -D -m 0755 -s build/release/app/kiln /out/usr/local/bin/kiln \
- && ldd /out/usr/local/bin/kiln > /tmp/libraries \
+ && install -D -m 0644 -s build/release/app/libkiln_mongodb.so /out/usr/local/lib/kiln/libkiln_mongodb.so \
+ && { ldd /out/usr/local/bin/kiln && ldd /out/usr/local/lib/kiln/libkiln_mongodb.so; } > /tmp/libraries \
  && ! grep 'not found' /tmp/libraries \
  && grep -o '/[^ ]*' /tmp/libraries | sort -u | xargs cp -L --parents -t /out
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "store/memory.h"
+#include "store/mongodb.h"
 #include "store/sqlite.h"
 
 namespace kiln::app {
@@ -67,7 +68,9 @@ base::Result<std::unique_ptr<store::Database>> open_database(const ServeSettings
   if (!location) return std::unexpected(location.error());
   switch (location->kind) {
     case DataLocation::Kind::Memory: return store::open_memory({});
-    case DataLocation::Kind::Mongodb: return base::error("no MongoDB yet");
+    case DataLocation::Kind::Mongodb:
+      return store::open_mongodb(
+          {.uri = location->where, .user = settings.mongo_user, .password = settings.mongo_password});
     case DataLocation::Kind::Sqlite: break;
   }
   return store::open_sqlite({.path = location->where,

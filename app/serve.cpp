@@ -44,6 +44,8 @@ using core::TimePoint;
 constexpr uint64_t kDescriptorsKept = 40;
 constexpr uint64_t kConnectionsMin = 8;
 
+constexpr int kBadCommandLine = 2;
+
 // The soft limit on descriptors goes up to the hard one; the cap on connections follows what is left.
 uint32_t connections_max(const ServeSettings& settings) {
   rlimit limit{};
@@ -338,7 +340,12 @@ int serve(const ServeSettings& settings) {
   Identity identity = Identity::find(::getenv, port);
   if (!identity.warnings.empty()) log::warning("not usable, ignored: " + identity.warnings);
   Pod pod(settings, std::move(identity), std::move(cgroup), count.count);
-  if (const auto opened = open_store(pod); !opened) return fail(opened.error());
+  if (auto opened = open_store(pod); !opened) {
+    if (opened.error().code != EINVAL) return fail(opened.error());
+    log::finish();
+    fmt::print(stderr, "kiln serve: --data-uri or --mongo-host: {}\n", opened.error().what);
+    return kBadCommandLine;
+  }
   pod.sample(std::chrono::steady_clock::now());
   const uint32_t connections_each = std::max(connections_max(settings) / count.count, 1U);
 

@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2016,SC2034
 
 build_packages=(g++ cmake ninja-build pkg-config liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev
-  libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev)
+  libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev libmongoc-dev)
 # prometheus is here for promtool, util-linux for setarch, golang-go for the MongoDB test server.
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-utils wrk prometheus iproute2 util-linux
   procps golang-go ca-certificates)
