@@ -186,7 +186,7 @@ std::string reason_of(const bson_error_t& error, const mongoc_uri_t& uri) {
   }
   // The server's text repeats the command.
   if (error.domain == MONGOC_ERROR_SERVER && error.code == kUnauthorized) {
-    return std::string("the user may not read and write the collection ") + kMongodbCollection;
+    return "the user may not read and write the records";
   }
   if (message.empty() || quotes(message, mongoc_uri_get_username(&uri)) ||
       quotes(message, mongoc_uri_get_password(&uri))) {

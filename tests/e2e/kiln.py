@@ -449,11 +449,14 @@ class Server:
     def info(self):
         return self.fetch("/api/info").json()
 
-    def metrics(self, port=None):
+    def metrics_text(self, port=None):
         answer = self.fetch("/metrics", port=port)
         if answer.status != 200:
             raise AssertionError(f"/metrics: {answer.status}")
-        return Metrics(answer.body.decode("utf-8"))
+        return answer.body.decode("utf-8")
+
+    def metrics(self, port=None):
+        return Metrics(self.metrics_text(port))
 
     # The process.
 
