@@ -70,7 +70,7 @@ void append_document(bson_t& out, std::string_view key, const bson_t& value) {
   CHECK(bson_append_document(&out, key.data(), static_cast<int>(key.size()), &value));
 }
 
-// {_id: {$in: [...]}}
+// {_id: {$in: [...]}, text: {$gte: ""}}: a comparison finds its own type alone, so any text, and nothing else.
 Bson one_of(std::span<const RecordId> ids) {
   const Bson array;
   uint32_t index = 0;
@@ -79,10 +79,13 @@ Bson one_of(std::span<const RecordId> ids) {
   CHECK(bson_append_array(in.get(), "$in", -1, array.get()));
   Bson filter;
   append_document(*filter, "_id", *in);
+  const Bson any;
+  append_text(*any, "$gte", "");
+  append_document(*filter, "text", *any);
   return filter;
 }
 
-// {_id: {$lt: "..."}}: a comparison finds its own type alone.
+// {_id: {$lt: "..."}}
 Bson before(std::string_view id) {
   const Bson less;
   append_text(*less, "$lt", id);
@@ -116,15 +119,19 @@ std::optional<RecordId> id_of(const bson_t& document) {
   return id;
 }
 
+std::optional<int64_t> creation_of(const bson_t& document) {
+  bson_iter_t at;
+  if (!bson_iter_init_find(&at, &document, "created_at") || !BSON_ITER_HOLDS_DATE_TIME(&at)) return std::nullopt;
+  return bson_iter_date_time(&at);
+}
+
 // Nothing when somebody else wrote it.
 std::optional<Record> record_of(const bson_t& document) {
   const auto id = id_of(document);
+  const auto created_at = creation_of(document);
   const auto text = text_of(document, "text");
-  bson_iter_t at;
-  if (!id || !text || !bson_iter_init_find(&at, &document, "created_at") || !BSON_ITER_HOLDS_DATE_TIME(&at)) {
-    return std::nullopt;
-  }
-  return Record{.id = *id, .created_at = bson_iter_date_time(&at), .data = std::string(*text)};
+  if (!id || !created_at || !text) return std::nullopt;
+  return Record{.id = *id, .created_at = *created_at, .data = std::string(*text)};
 }
 
 bool has_elements(const bson_t& reply, const char* array) {
@@ -172,6 +179,11 @@ std::vector<WriteError> write_errors(const bson_t& reply) {
     }
   }
   return errors;
+}
+
+size_t inserted(const bson_t& reply) {
+  bson_iter_t at;
+  return bson_iter_init_find(&at, &reply, "nInserted") ? static_cast<size_t>(bson_iter_as_int64(&at)) : 0;
 }
 
 class MongodbSession final : public Session {
@@ -279,8 +291,9 @@ base::Result<void> MongodbSession::remove(std::span<Change*> changes) {
   ids.erase(std::ranges::unique(ids).begin(), ids.end());
 
   std::vector<RecordId> there;
-  auto asked = query(*one_of(ids), *only({"_id", "created_at", "text"}), Reader::Primary, [&](const bson_t& document) {
-    if (const auto record = record_of(document)) there.push_back(record->id);
+  auto asked = query(*one_of(ids), *only({"_id", "created_at"}), Reader::Primary, [&](const bson_t& document) {
+    const auto id = id_of(document);
+    if (id && creation_of(document)) there.push_back(*id);
     return true;
   });
   if (!asked) return asked;
@@ -359,6 +372,8 @@ base::Result<MongodbSession::Records> MongodbSession::insert(const Records& reco
     if (error.domain == MONGOC_ERROR_SERVER && form == Form::WithDoc && !is_passing) return records;
     return failed(error);
   }
+  // Some may not have been tried at all: libmongoc splits what is too large for one message.
+  if (inserted(reply.bson()) + errors.size() != records.size()) return failed(error);
   Records refused;
   Records twice;
   for (const WriteError& write_error : errors) {
@@ -424,7 +439,8 @@ base::Result<Page> MongodbSession::page(const PageRequest& request) {
     CHECK(bson_append_int32(options.get(), "batchSize", -1, kAnswerDocumentsMax));
 
     int64_t seen = 0;
-    const Bson filter = before(last);
+    const std::string from = last;
+    const Bson filter = before(from);
     auto asked = query(*filter, *options, Reader::Any, [&](const bson_t& document) {
       ++seen;
       if (const auto text = text_of(document, "_id")) last = *text;
@@ -440,7 +456,7 @@ base::Result<Page> MongodbSession::page(const PageRequest& request) {
     });
     if (!asked) return std::unexpected(std::move(asked.error()));
     // Documents of others may have taken the place of ours.
-    if (page.more || seen < limit) return page;
+    if (page.more || seen < limit || last == from) return page;
   }
 }
 
