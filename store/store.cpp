@@ -62,10 +62,13 @@ Store::~Store() {
 bool Store::stop(std::chrono::nanoseconds patience) {
   const Clock::time_point until = Clock::now() + patience;
   stopping_ = true;
+  for (Lane* lane : {&changes_, &reads_}) {
+    const std::lock_guard lock(lane->mutex);
+    lane->wake.notify_all();
+  }
   bool all_ended = true;
   for (Lane* lane : {&changes_, &reads_}) {
     std::unique_lock lock(lane->mutex);
-    lane->wake.notify_all();
     all_ended &= lane->wake.wait_until(lock, until, [lane] { return lane->ended; });
   }
   return all_ended;
