@@ -24,7 +24,8 @@ int64_t unix_milliseconds() {
 
 constexpr const char* kGoingAway = "this pod is going away";
 
-// A batch ends past this many bytes of data: whoever is in it waits for all of it.
+// A batch ends past this many bytes of data, in its questions and, at the most, in the pages asked for: whoever is in it
+// waits for all of it, and all of it is in memory.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
 
 }  // namespace
@@ -173,9 +174,9 @@ std::optional<Store::Batch> Store::next_batch(Lane& lane) {
     lane.wake.wait(lock, [&] { return stopping_ || !lane.queue.empty(); });
     size_t bytes = 0;
     while (!stopping_ && !lane.queue.empty() && batch.size() < options_.batch_max && bytes < kBatchBytesMax) {
-      const size_t size = lane.queue.front().question.data.size();
-      bytes += size;
-      lane.queue_bytes -= size;
+      const Question& question = lane.queue.front().question;
+      bytes += question.operation == Operation::List ? kPageBytesMax : question.data.size();
+      lane.queue_bytes -= question.data.size();
       batch.push_back(std::move(lane.queue.front()));
       lane.queue.pop_front();
     }
