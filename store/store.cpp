@@ -139,9 +139,9 @@ void Store::run(Lane& lane) {
   };
   // So that what is wrong with the database is said at the start, and not to the first client.
   if (&lane == &changes_) {
-    Batch nobody;
-    note(lane, open(lane), nobody);
-    finish(lane, nobody, book());
+    Batch early;
+    note(lane, open(lane), early);
+    finish(lane, early, book());
   }
   while (std::optional<Batch> batch = next_batch(lane)) {
     base::Result<void> performed = open(lane);
