@@ -64,7 +64,8 @@ std::expected<store::PageRequest, std::string> parse_page(std::string_view query
     if (at->name == "limit") {
       const auto limit = base::parse_integer(at->value);
       if (!limit || *limit == 0 || *limit > kPageMax) {
-        return std::unexpected(fmt::format("limit is '{}', which is no whole number from 1 to {}.", at->value, kPageMax));
+        return std::unexpected(
+            fmt::format("limit is '{}', which is no whole number from 1 to {}.", at->value, kPageMax));
       }
       page.count_max = static_cast<size_t>(*limit);
     } else if (at->name == "after") {

@@ -269,7 +269,8 @@ std::vector<Setting> serve_settings() {
       {"--data-size-max", "SIZE", "1GiB", "largest SQLite file; then POST /data answers 503",
        size(&S::data_size_max, 64 * kKiB, 1024 * kKiB * kKiB * kKiB)},
       {"--data-batch", "N", "512", "most requests that share a transaction", integer(&S::data_batch, 1, 10'000)},
-      {"--data-timeout", "TIME", "10s", "how long a request waits for the database", duration(&S::data_timeout, 10ms, 1h)},
+      {"--data-timeout", "TIME", "10s", "how long a request waits for the database",
+       duration(&S::data_timeout, 10ms, 1h)},
       {"--no-sandbox", "", "false",
        "keep the system calls that a server never makes: other programs, new rings, mounts", on_or_off(&S::no_sandbox)},
   };

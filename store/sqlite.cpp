@@ -6,12 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/fd.h"
@@ -23,6 +26,7 @@ namespace {
 constexpr int64_t kApplicationId = 0x4b494c4e;  // "KILN", at offset 68 of the file
 constexpr int64_t kSchemaVersion = 1;
 constexpr int kBusyMilliseconds = 5000;
+constexpr int kBusyPause = 10;  // milliseconds
 constexpr uint64_t kPageBytes = 4096;
 
 constexpr const char* kSchema =
@@ -51,6 +55,28 @@ struct FileIdentity {
     return FileIdentity{status.st_dev, status.st_ino};
   }
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+// A database's own file, its log and the log's index. Whatever of them is removed or replaced while it is open goes on
+// to take commits, which nobody will ever see again.
+class Files {
+ public:
+  Files() = default;
+  explicit Files(const std::string& path) : paths_{path, path + "-wal", path + "-shm"} {
+    for (size_t i = 0; i < paths_.size(); ++i) identities_[i] = FileIdentity::of(paths_[i]);
+  }
+
+  // True when each name still stands for the file that it stood for at first.
+  [[nodiscard]] bool are_there() const {
+    for (size_t i = 0; i < paths_.size(); ++i) {
+      if (!identities_[i] || FileIdentity::of(paths_[i]) != identities_[i]) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::array<std::string, 3> paths_;
+  std::array<std::optional<FileIdentity>, 3> identities_;
 };
 
 class Statement {
@@ -109,11 +135,21 @@ struct Close {
   void operator()(sqlite3* connection) const { sqlite3_close(connection); }
 };
 
+struct Statements {
+  Statement begin, commit, insert, remove, find, newest, older;
+};
+
+class Sqlite;
+
 class SqliteSession final : public Session {
  public:
-  explicit SqliteSession(const SqliteOptions& options) : options_(options) {}
+  explicit SqliteSession(Sqlite& database) : database_(database) {}
+  ~SqliteSession() override;
 
   base::Result<void> open(IdMaker& ids);
+
+  // Any thread, when it is open: closes it if its files are gone.
+  void leave_lost_files();
 
   base::Result<void> apply(std::span<Change> changes) override;
   base::Result<void> find(std::span<Lookup> lookups) override;
@@ -124,21 +160,58 @@ class SqliteSession final : public Session {
   [[nodiscard]] std::unexpected<base::Error> refused(std::string_view why) const;
   [[nodiscard]] base::Result<void> run(const char* sql);
   [[nodiscard]] base::Result<int64_t> ask(const char* sql);
+  void keep_log(bool keep);
   [[nodiscard]] base::Result<void> look_at_schema();
   [[nodiscard]] base::Result<void> make_schema();
   [[nodiscard]] base::Result<void> configure();
   [[nodiscard]] base::Result<void> prepare();
   [[nodiscard]] base::Result<void> run(Statement& statement);
-  [[nodiscard]] base::Result<void> check_files();
+  [[nodiscard]] base::Result<void> check_files() const;
 
-  const SqliteOptions& options_;
+  Sqlite& database_;
+  Files files_;
+  std::mutex mutex_;                            // of what follows
   std::unique_ptr<sqlite3, Close> connection_;  // outlives its statements
-  std::optional<FileIdentity> log_;
-  Statement begin_, commit_, insert_, remove_, find_, newest_, older_;
+  std::optional<Statements> statements_;        // nothing when it was closed
+};
+
+class Sqlite final : public Database {
+ public:
+  explicit Sqlite(SqliteOptions options) : options_(std::move(options)) {
+    // Once a process, before any connection; later calls are refused, and change nothing.
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    if (!options_.make_directory) return;
+    const std::string directory = directory_of(options_.path);
+    if (::mkdir(directory.c_str(), 0777) == 0) sync_directory(directory_of(directory));
+  }
+
+  [[nodiscard]] std::string_view name() const override { return "sqlite"; }
+  [[nodiscard]] const SqliteOptions& options() const { return options_; }
+
+  base::Result<std::unique_ptr<Session>> open_session(IdMaker& ids) override {
+    // SQLite keeps some of a file's state by name and some by its inode, for all connections of a process together. A
+    // new one beside one that has the old files would write a log that nobody can read.
+    auto session = std::make_unique<SqliteSession>(*this);
+    const std::lock_guard lock(mutex_);
+    for (SqliteSession* other : sessions_) other->leave_lost_files();
+    if (auto opened = session->open(ids); !opened) return std::unexpected(std::move(opened.error()));
+    sessions_.push_back(session.get());
+    return session;
+  }
+
+  void forget(const SqliteSession* session) {
+    const std::lock_guard lock(mutex_);
+    std::erase(sessions_, session);
+  }
+
+ private:
+  const SqliteOptions options_;
+  std::mutex mutex_;
+  std::vector<SqliteSession*> sessions_;  // that are open
 };
 
 std::unexpected<base::Error> SqliteSession::refused(std::string_view why) const {
-  return base::error("SQLite file " + options_.path + ": " + std::string(why));
+  return base::error("SQLite file " + database_.options().path + ": " + std::string(why));
 }
 
 std::unexpected<base::Error> SqliteSession::failed() const {
@@ -170,28 +243,45 @@ base::Result<int64_t> SqliteSession::ask(const char* sql) {
 base::Result<void> SqliteSession::open(IdMaker& ids) {
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   sqlite3* connection = nullptr;
-  const int opened = sqlite3_open_v2(options_.path.c_str(), &connection, kFlags, nullptr);
+  const int opened = sqlite3_open_v2(database_.options().path.c_str(), &connection, kFlags, nullptr);
   connection_.reset(connection);  // also when it failed: the reason is in it
   if (opened != SQLITE_OK) return failed();
   sqlite3_busy_timeout(connection_.get(), kBusyMilliseconds);
+  // The last words of another program that was killed are for it to merge.
+  keep_log(FileIdentity::of(std::string(sqlite3_db_filename(connection_.get(), "main")) + "-wal").has_value());
   if (auto looked = look_at_schema(); !looked) return looked;
-  if (auto configured = configure(); !configured) return configured;
   if (auto prepared = prepare(); !prepared) return prepared;
+  keep_log(false);
+  if (auto configured = configure(); !configured) return configured;
+  // The first read after all that opens the log and its index.
+  if (auto version = ask("PRAGMA user_version"); !version) return std::unexpected(std::move(version.error()));
+  files_ = Files(sqlite3_db_filename(connection_.get(), "main"));  // absolute, and not through a link
+  int moved = 0;
+  if (sqlite3_file_control(connection_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK) return failed();
+  if (moved != 0) return refused("it was removed or replaced");
   auto newest = page({.before = std::nullopt, .count_max = 1});
   if (!newest) return std::unexpected(std::move(newest.error()));
   if (!newest->records.empty()) ids.pass(newest->records.front().id);
   return {};
 }
 
+// Whether the log stays as it is when this connection is the last one and closes.
+void SqliteSession::keep_log(bool keep) {
+  sqlite3_db_config(connection_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep ? 1 : 0, nullptr);
+}
+
 base::Result<void> SqliteSession::look_at_schema() {
   // Two processes may open a new file at once: whoever has the lock makes the schema, the other looks again.
   for (int attempt = 0; attempt < 2; ++attempt) {
+    // Of one moment: the other may be at it.
+    if (auto begun = run("BEGIN"); !begun) return begun;
     const auto application = ask("PRAGMA application_id");
     if (!application) return std::unexpected(application.error());
     const auto version = ask("PRAGMA user_version");
     if (!version) return std::unexpected(version.error());
     const auto objects = ask("SELECT count(*) FROM sqlite_master");
     if (!objects) return std::unexpected(objects.error());
+    if (auto ended = run("COMMIT"); !ended) return ended;
     if (*application == kApplicationId) {
       if (*version == kSchemaVersion) return {};
       return refused("its records are of version " + std::to_string(*version) + ", this program reads and writes " +
@@ -206,7 +296,7 @@ base::Result<void> SqliteSession::look_at_schema() {
 }
 
 base::Result<void> SqliteSession::make_schema() {
-  if (auto done = run("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE"); !done) return done;
+  if (auto done = run("BEGIN IMMEDIATE"); !done) return done;
   const auto objects = ask("SELECT count(*) FROM sqlite_master");
   if (!objects) return std::unexpected(objects.error());
   if (*objects == 0) {
@@ -215,7 +305,7 @@ base::Result<void> SqliteSession::make_schema() {
     if (auto done = run(sql.c_str()); !done) return done;
   }
   if (auto done = run("COMMIT"); !done) return done;
-  sync_directory(directory_of(options_.path));
+  sync_directory(directory_of(sqlite3_db_filename(connection_.get(), "main")));
   return {};
 }
 
@@ -225,24 +315,32 @@ base::Result<void> SqliteSession::configure() {
   const std::string sql =
       "PRAGMA synchronous = FULL; PRAGMA cache_size = -1024; PRAGMA journal_size_limit = 16777216;"
       "PRAGMA trusted_schema = OFF; PRAGMA max_page_count = " +
-      std::to_string(std::max<uint64_t>(options_.bytes_max / kPageBytes, 1));
+      std::to_string(std::max<uint64_t>(database_.options().bytes_max / kPageBytes, 1));
   if (auto done = run(sql.c_str()); !done) return done;
   Statement mode;
   if (Statement::prepare(connection_.get(), "PRAGMA journal_mode = WAL", mode) != SQLITE_OK) return failed();
-  if (mode.step() != SQLITE_ROW) return failed();
+  // SQLite does not wait by itself for others who look at a new file just then.
+  int result = mode.step();
+  for (int waited = 0; (result & 0xff) == SQLITE_BUSY && waited < kBusyMilliseconds; waited += kBusyPause) {
+    sqlite3_sleep(kBusyPause);
+    mode.reset();
+    result = mode.step();
+  }
+  if (result != SQLITE_ROW) return failed();
   if (mode.text(0) != "wal") return refused("this file system has no write-ahead log for it");
   return {};
 }
 
 base::Result<void> SqliteSession::prepare() {
+  statements_.emplace();
   const std::pair<std::string_view, Statement*> statements[] = {
-      {"BEGIN IMMEDIATE", &begin_},
-      {"COMMIT", &commit_},
-      {"INSERT INTO records(id, created_at, data) VALUES(?1, ?2, ?3)", &insert_},
-      {"DELETE FROM records WHERE id = ?1", &remove_},
-      {"SELECT id, created_at, data FROM records WHERE id = ?1", &find_},
-      {"SELECT id, created_at, data FROM records ORDER BY id DESC", &newest_},
-      {"SELECT id, created_at, data FROM records WHERE id < ?1 ORDER BY id DESC", &older_},
+      {"BEGIN IMMEDIATE", &statements_->begin},
+      {"COMMIT", &statements_->commit},
+      {"INSERT INTO records(id, created_at, data) VALUES(?1, ?2, ?3)", &statements_->insert},
+      {"DELETE FROM records WHERE id = ?1", &statements_->remove},
+      {"SELECT id, created_at, data FROM records WHERE id = ?1", &statements_->find},
+      {"SELECT id, created_at, data FROM records ORDER BY id DESC", &statements_->newest},
+      {"SELECT id, created_at, data FROM records WHERE id < ?1 ORDER BY id DESC", &statements_->older},
   };
   for (const auto& [sql, statement] : statements) {
     if (Statement::prepare(connection_.get(), sql, *statement) != SQLITE_OK) return failed();
@@ -258,23 +356,27 @@ base::Result<void> SqliteSession::run(Statement& statement) {
   return done;
 }
 
-// A file that was removed or replaced goes on to take commits, which nobody will ever see again.
-base::Result<void> SqliteSession::check_files() {
-  int moved = 0;
-  if (sqlite3_file_control(connection_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK) return failed();
-  if (moved != 0) return refused("it was removed or replaced");
-  const auto log = FileIdentity::of(options_.path + "-wal");
-  if (!log_) log_ = log;
-  if (log != log_) return refused("its write-ahead log was removed or replaced");
-  return {};
+SqliteSession::~SqliteSession() { database_.forget(this); }
+
+void SqliteSession::leave_lost_files() {
+  if (files_.are_there()) return;
+  const std::lock_guard lock(mutex_);
+  statements_.reset();
+  connection_.reset();
+}
+
+base::Result<void> SqliteSession::check_files() const {
+  if (statements_ && files_.are_there()) return {};
+  return refused("it or its log was removed or replaced");
 }
 
 base::Result<void> SqliteSession::apply(std::span<Change> changes) {
+  const std::lock_guard lock(mutex_);
   if (auto there = check_files(); !there) return there;
-  if (auto begun = run(begin_); !begun) return begun;
+  if (auto begun = run(statements_->begin); !begun) return begun;
   for (Change& change : changes) {
     const bool inserts = change.kind == Change::Kind::Insert;
-    Statement& statement = inserts ? insert_ : remove_;
+    Statement& statement = inserts ? statements_->insert : statements_->remove;
     statement.bind(1, change.record.id);
     if (inserts) {
       statement.bind(2, change.record.created_at);
@@ -283,19 +385,21 @@ base::Result<void> SqliteSession::apply(std::span<Change> changes) {
     if (auto done = run(statement); !done) return done;
     change.found = sqlite3_changes(connection_.get()) > 0;
   }
-  if (auto committed = run(commit_); !committed) return committed;
+  if (auto committed = run(statements_->commit); !committed) return committed;
   return check_files();
 }
 
 base::Result<void> SqliteSession::find(std::span<Lookup> lookups) {
+  const std::lock_guard lock(mutex_);
   if (auto there = check_files(); !there) return there;
+  Statement& statement = statements_->find;
   for (Lookup& lookup : lookups) {
-    find_.bind(1, lookup.id);
-    const int result = find_.step();
+    statement.bind(1, lookup.id);
+    const int result = statement.step();
     Record record;
     base::Result<void> done;
     if (result == SQLITE_ROW) {
-      if (read_record(find_, record)) {
+      if (read_record(statement, record)) {
         lookup.record = std::move(record);
       } else {
         done = refused("a record of another program");
@@ -303,15 +407,16 @@ base::Result<void> SqliteSession::find(std::span<Lookup> lookups) {
     } else if (result != SQLITE_DONE) {
       done = failed();
     }
-    find_.reset();
+    statement.reset();
     if (!done) return done;
   }
   return {};
 }
 
 base::Result<Page> SqliteSession::page(const PageRequest& request) {
+  const std::lock_guard lock(mutex_);
   if (auto there = check_files(); !there) return std::unexpected(std::move(there.error()));
-  Statement& statement = request.before ? older_ : newest_;
+  Statement& statement = request.before ? statements_->older : statements_->newest;
   if (request.before) statement.bind(1, *request.before);
   Page page;
   size_t bytes = 0;
@@ -337,28 +442,6 @@ base::Result<Page> SqliteSession::page(const PageRequest& request) {
   if (!done) return std::unexpected(std::move(done.error()));
   return page;
 }
-
-class Sqlite final : public Database {
- public:
-  explicit Sqlite(SqliteOptions options) : options_(std::move(options)) {
-    // Once a process, before any connection; later calls are refused, and change nothing.
-    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    if (!options_.make_directory) return;
-    const std::string directory = directory_of(options_.path);
-    if (::mkdir(directory.c_str(), 0777) == 0) sync_directory(directory_of(directory));
-  }
-
-  [[nodiscard]] std::string_view name() const override { return "sqlite"; }
-
-  base::Result<std::unique_ptr<Session>> open_session(IdMaker& ids) override {
-    auto session = std::make_unique<SqliteSession>(options_);
-    if (auto opened = session->open(ids); !opened) return std::unexpected(std::move(opened.error()));
-    return session;
-  }
-
- private:
-  const SqliteOptions options_;
-};
 
 }  // namespace
 

@@ -24,7 +24,8 @@ int64_t unix_milliseconds() {
 
 constexpr const char* kGoingAway = "this pod is going away";
 
-// A batch ends past this many bytes of data, asked for or brought: whoever is in it waits for all of it.
+// A batch ends past this many bytes of data, in its questions and, at the most, in the pages asked for: whoever is in
+// it waits for all of it, and all of it is in memory.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
 
 }  // namespace
@@ -84,10 +85,13 @@ bool Store::stop(std::chrono::nanoseconds patience) {
   const Clock::time_point until = Clock::now() + patience;
   stopping_ = true;
   untaken_.wake();
+  for (Lane* lane : {&changes_, &reads_}) {
+    const std::lock_guard lock(lane->mutex);
+    lane->wake.notify_all();
+  }
   bool all_ended = true;
   for (Lane* lane : {&changes_, &reads_}) {
     std::unique_lock lock(lane->mutex);
-    lane->wake.notify_all();
     all_ended &= lane->wake.wait_until(lock, until, [lane] { return lane->ended; });
   }
   return all_ended;
@@ -115,17 +119,15 @@ std::optional<Answer> Store::submit(Question question, Done done) {
 // The lane's mutex is held.
 std::optional<Answer> Store::refuse(Lane& lane, const Question& question) const {
   if (stopping_) return Answer{.outcome = Outcome::Unavailable, .reason = kGoingAway};
-  if (lane.down) {
-    if (lane.trying || Clock::now() < lane.try_at) {
-      return Answer{.outcome = Outcome::Unavailable, .reason = lane.reason};
-    }
-    lane.trying = true;
+  if (lane.down && (lane.trying || Clock::now() < lane.try_at)) {
+    return Answer{.outcome = Outcome::Unavailable, .reason = lane.reason};
   }
-  if (lane.queue.size() < options_.queue_max &&
-      lane.queue_bytes + question.data.size() <= options_.queue_bytes_max) {
-    return std::nullopt;
+  if (lane.queue.size() >= options_.queue_max ||
+      lane.queue_bytes + question.data.size() > options_.queue_bytes_max) {
+    return Answer{.outcome = Outcome::Busy, .reason = "too many requests wait for the database already"};
   }
-  return Answer{.outcome = Outcome::Busy, .reason = "too many requests wait for the database already"};
+  lane.trying = lane.down;
+  return std::nullopt;
 }
 
 size_t Store::waiting() const {
@@ -158,13 +160,15 @@ void Store::run(Lane& lane) {
     return step;
   };
   // So that what is wrong with the database is said at the start, and not to the first client.
-  if (&lane == &changes_) note(lane, open(lane));
-  book();
+  if (&lane == &changes_) {
+    Batch early;
+    note(lane, open(lane), early);
+    finish(lane, early, book());
+  }
   while (std::optional<Batch> batch = next_batch(lane)) {
     base::Result<void> performed = open(lane);
     if (performed) performed = perform(lane, *batch);
-    note(lane, performed);
-    if (!performed) fail(lane, *batch, performed.error().what);
+    note(lane, performed, *batch);
     finish(lane, *batch, book());
   }
   lane.session.reset();
@@ -173,14 +177,14 @@ void Store::run(Lane& lane) {
   lane.wake.notify_all();
 }
 
-// Who came meanwhile would be refused now, and need not wait for another attempt.
-void Store::fail(Lane& lane, Batch& batch, const std::string& reason) {
-  {
-    const std::lock_guard lock(lane.mutex);
-    std::ranges::move(lane.queue, std::back_inserter(batch));
-    lane.queue.clear();
-    lane.queue_bytes = 0;
-  }
+// The lane's mutex is held.
+void Store::take_all(Lane& lane, Batch& batch) {
+  std::ranges::move(lane.queue, std::back_inserter(batch));
+  lane.queue.clear();
+  lane.queue_bytes = 0;
+}
+
+void Store::fail(Batch& batch, const std::string& reason) {
   for (Job& job : batch) job.answer = Answer{.outcome = Outcome::Unavailable, .reason = reason};
 }
 
@@ -199,9 +203,10 @@ std::optional<Store::Batch> Store::next_batch(Lane& lane) {
       batch.push_back(std::move(lane.queue.front()));
       lane.queue.pop_front();
     }
+    if (!stopping_) return batch;
+    take_all(lane, batch);
   }
-  if (!stopping_) return batch;
-  fail(lane, batch, kGoingAway);
+  fail(batch, kGoingAway);
   finish(lane, batch, {});
   return std::nullopt;
 }
@@ -269,27 +274,29 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
   return {};
 }
 
-// What an attempt means for the questions to come.
-void Store::note(Lane& lane, const base::Result<void>& performed) {
+// What an attempt means for the questions to come. Those that wait join the failed batch: they would be refused now,
+// and need not wait for another attempt. In one step, so that the question that is let through later is never among
+// them.
+void Store::note(Lane& lane, const base::Result<void>& performed, Batch& batch) {
   const Clock::time_point now = Clock::now();
   News news{.changes = &lane == &changes_, .available = performed.has_value(), .reason = {}};
   if (!performed) lane.session.reset();
+  bool was_down = false;
   {
     const std::lock_guard lock(lane.mutex);
-    const bool was_down = std::exchange(lane.down, !performed);
+    was_down = std::exchange(lane.down, !performed);
     lane.trying = false;
     if (performed) {
       news.outage = now - lane.down_since;
-      if (!was_down) return;
     } else {
-      lane.reason = performed.error().what;
+      take_all(lane, batch);
+      news.reason = lane.reason = performed.error().what;
       lane.try_at = now + options_.retry_after;
-      if (was_down) return;
-      lane.down_since = now;
-      news.reason = lane.reason;
+      if (!was_down) lane.down_since = now;
     }
   }
-  options_.tell(news);
+  if (!performed) fail(batch, news.reason);
+  if (was_down == performed.has_value()) options_.tell(news);
 }
 
 void Store::finish(Lane& lane, Batch& batch, std::chrono::nanoseconds cpu) {

@@ -188,7 +188,9 @@ class Store {
     std::thread thread;
   };
 
-  static bool is_change(Operation operation) { return operation == Operation::Insert || operation == Operation::Remove; }
+  static bool is_change(Operation operation) {
+    return operation == Operation::Insert || operation == Operation::Remove;
+  }
   [[nodiscard]] Lane& lane_of(Operation operation) { return is_change(operation) ? changes_ : reads_; }
   [[nodiscard]] const Lane& lane_of(Operation operation) const { return is_change(operation) ? changes_ : reads_; }
   std::optional<Answer> refuse(Lane& lane, const Question& question) const;
@@ -198,8 +200,9 @@ class Store {
   [[nodiscard]] base::Result<void> perform(Lane& lane, Batch& batch);
   [[nodiscard]] base::Result<void> perform_changes(Session& session, Batch& batch);
   [[nodiscard]] base::Result<void> perform_reads(Session& session, Batch& batch);
-  void note(Lane& lane, const base::Result<void>& performed);
-  static void fail(Lane& lane, Batch& batch, const std::string& reason);
+  void note(Lane& lane, const base::Result<void>& performed, Batch& batch);
+  static void take_all(Lane& lane, Batch& batch);
+  static void fail(Batch& batch, const std::string& reason);
   void finish(Lane& lane, Batch& batch, std::chrono::nanoseconds cpu);
   void count(const Question& question, const Answer& answer) {
     counts_[static_cast<size_t>(question.operation)][static_cast<size_t>(answer.outcome)].fetch_add(
