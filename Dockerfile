@@ -24,6 +24,9 @@ RUN install -D -m 0755 -s build/release/app/kiln /out/usr/local/bin/kiln \
  && ! grep 'not found' /tmp/libraries \
  && grep -o '/[^ ]*' /tmp/libraries | sort -u | xargs cp -L --parents -t /out
 
+# Owned by the user, whose records go there.
+RUN install -d -m 0750 /records
+
 FROM scratch
 
 ARG KILN_VERSION=0.1.0
@@ -35,6 +38,9 @@ LABEL org.opencontainers.image.title="Kiln" \
       org.opencontainers.image.revision="$KILN_COMMIT"
 
 COPY --from=build /out /
+COPY --from=build --chown=65532:65532 /records /var/lib/kiln
+ENV KILN_DATA_DIR=/var/lib/kiln
+VOLUME /var/lib/kiln
 
 # A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
 USER 65532:65532

@@ -221,11 +221,11 @@ void Worker::echo(const http::Request& request, http::Reply& reply) {
 }
 
 void Worker::probe(const http::Request& request, http::Reply& reply, std::string_view check, bool passed,
-                   std::string_view why_not) {
+                   std::string_view why_not, std::string_view beside) {
   std::string body = passed ? "ok\n" : std::string(why_not) + "\n";
   if (flag(request.head.query, "verbose")) {
-    body = passed ? fmt::format("[+] {} ok\n{} check passed\n", check, check)
-                  : fmt::format("[-] {} failed: {}\n{} check failed\n", check, why_not, check);
+    body = passed ? fmt::format("[+] {} ok\n{}{} check passed\n", check, beside, check)
+                  : fmt::format("[-] {} failed: {}\n{}{} check failed\n", check, why_not, beside, check);
   }
   answer(reply,
          {.status = passed ? 200 : 503, .content_type = kText, .body = body, .fields = "Cache-Control: no-store\r\n"});
@@ -235,7 +235,13 @@ void Worker::live(const http::Request& request, http::Reply& reply) { probe(requ
 
 void Worker::ready(const http::Request& request, http::Reply& reply) {
   const Life life = pod_.life.load(std::memory_order_relaxed);
-  probe(request, reply, "accepting", life == Life::Ready, life == Life::Draining ? "draining" : "starting");
+  // A pod without its records still serves everything else.
+  std::string beside;
+  if (pod_.store != nullptr && !request.head.query.empty()) {
+    const std::string why_not = pod_.store->why_not();
+    beside = why_not.empty() ? "[+] store ok\n" : fmt::format("[-] store failed: {} (ready all the same)\n", why_not);
+  }
+  probe(request, reply, "accepting", life == Life::Ready, life == Life::Draining ? "draining" : "starting", beside);
 }
 
 void Worker::started(const http::Request& request, http::Reply& reply) {

@@ -196,7 +196,7 @@ class Worker final : public core::Protocol, public http::Handler {
   void get_data(const http::Request& request, http::Reply& reply);
   void delete_data(const http::Request& request, http::Reply& reply);
   void probe(const http::Request& request, http::Reply& reply, std::string_view check, bool passed,
-             std::string_view why_not);
+             std::string_view why_not, std::string_view beside = {});
 
   Pod& pod_;
   http::ExchangeContext context_;

@@ -430,6 +430,39 @@ TEST(Store, HoldsFewPagesAtOnceHoweverManyAreAskedFor) {
 
 // --- Down ------------------------------------------------------------------------------------------------------------
 
+TEST(Store, ReadsNoFurtherWhileAnswersAreNotTaken) {
+  constexpr size_t kPages = 40;
+  constexpr size_t kPageBytes = 100'000;
+  constexpr size_t kUntakenMax = 3 * kPageBytes;
+  Script script;
+  script.in_list = [] {
+    Page page;
+    page.records.push_back({.data = std::string(kPageBytes, 'x')});
+    return page;
+  };
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Answer> kept;
+  size_t taken = 0;
+  Store store({.database = std::make_unique<ScriptedDatabase>(script), .untaken_bytes_max = kUntakenMax});
+  for (size_t i = 0; i < kPages; ++i) {
+    ASSERT_FALSE(store.submit({.operation = Operation::List}, [&](Answer answer) {
+      const std::lock_guard lock(mutex);
+      kept.push_back(std::move(answer));
+      changed.notify_all();
+    }));
+  }
+  while (taken < kPages) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !kept.empty(); });
+    // What may be there, and a batch of two pages that began below it.
+    EXPECT_LE(kept.size(), kUntakenMax / kPageBytes + 2);
+    const std::vector<Answer> now = std::exchange(kept, {});
+    taken += now.size();
+    lock.unlock();
+  }
+}
+
 TEST(Store, RefusesAtOnceWithTheReasonWhileDown) {
   Script script;
   Newspaper newspaper;

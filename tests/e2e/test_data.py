@@ -117,6 +117,9 @@ class Trouble(SqliteTest):
         self.assert_problem(server.fetch("/data"), 503, str(where))
         self.check_serving(server)
         self.assertEqual(server.metrics().one("kiln_store_up"), 0)
+        verbose = server.fetch("/readyz?verbose")
+        self.assertEqual(verbose.status, 200)
+        self.assertIn(f"[-] store failed: SQLite file {where}", verbose.body.decode())
         where.mkdir(parents=True)
         eventually(lambda: self.is_written(server), "writing once the directory is there", within=4)
         eventually(lambda: server.fetch("/data").status == 200, "reading too", within=4)
@@ -226,7 +229,7 @@ class Trouble(SqliteTest):
         server = self.start_store()
         insert(server, "{}")
         pathlib.Path(f"{self.file}-wal").unlink()
-        self.insert_refused(server, "write-ahead log was removed")
+        self.insert_refused(server, "its log was removed")
         eventually(lambda: self.is_written(server), "a new log", within=4)
 
     def test_the_directory_goes_and_comes_back(self):
