@@ -6,8 +6,8 @@
 // `doc` is for people who look into the database (store/mongodb_document.h); it is missing where it cannot be had, and
 // never read here. Any other document in the collection is left alone and never shown.
 //
-// The driver and all that it brings are in a shared object of their own, libkiln_mongodb.so, so that a server that keeps
-// its records elsewhere does not carry them.
+// The driver and all that it brings are in a shared object of their own, libkiln_mongodb.so, so that a server that
+// keeps its records elsewhere does not carry them.
 #pragma once
 
 #include <memory>

@@ -388,8 +388,8 @@ base::Result<MongodbSession::Records> MongodbSession::insert(const Records& reco
   return refused;
 }
 
-// An id of ours is new, so who has it already is our own earlier attempt. But another key may be meant, of an index that
-// somebody else has made, so we look.
+// An id of ours is new, so who has it already is our own earlier attempt. But another key may be meant, of an index
+// that somebody else has made, so we look.
 base::Result<void> MongodbSession::check_stored(const Records& records, const bson_error_t& otherwise) {
   std::vector<RecordId> ids;
   for (const Record* record : records) ids.push_back(record->id);

@@ -1,5 +1,5 @@
-// The MongoDB back end at a command line, for test_driver.py: each line of standard input is a command, each of standard
-// output its answer.
+// The MongoDB back end at a command line, for test_driver.py: each line of standard input is a command, each of
+// standard output its answer.
 //
 //   insert TEXT...  ok ID...        a batch; as in the store, a session that failed gives way to a new one
 //   remove ID...    ok yes|no...

@@ -1,4 +1,4 @@
-"""What the MongoDB back end makes of a server that fails: through tests/mongodb/records.cpp, without the HTTP server."""
+"""What the MongoDB back end makes of a server that fails: through records.cpp, without the HTTP server."""
 
 import os
 import pathlib
@@ -89,8 +89,8 @@ class DriverTest(unittest.TestCase):
     def test_goes_on_after_idle_connections_were_cut(self):
         def scene(peer, records):
             [record] = records("insert", "{}")
-            for command, answer in ((("find", record), ["yes"]), (("page", "5"), [record]), (("remove", record), ["yes"]),
-                                    (("find", record), ["no"])):
+            for command, answer in ((("find", record), ["yes"]), (("page", "5"), [record]),
+                                    (("remove", record), ["yes"]), (("find", record), ["no"])):
                 peer.drop_connections()
                 self.assertEqual(records(*command), answer)
         self.for_each_kind(scene)
