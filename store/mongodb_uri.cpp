@@ -194,7 +194,7 @@ std::string reason_of(const bson_error_t& error, const mongoc_uri_t& uri) {
   }
   // The server's text repeats the command.
   if (error.domain == MONGOC_ERROR_SERVER && error.code == kUnauthorized) {
-    return std::string("the user may not read and write the collection ") + kMongodbCollection;
+    return "the user may not read and write the collection records";
   }
   if (message.empty() || quotes(message, mongoc_uri_get_username(&uri)) ||
       quotes(message, mongoc_uri_get_password(&uri))) {
@@ -233,9 +233,7 @@ base::Result<MongodbUri> make_mongodb_uri(const MongodbOptions& options) {
 }
 
 base::Error mongodb_error(const bson_error_t& error, const mongoc_uri_t& uri) {
-  std::string what = "MongoDB: ";
-  what += reason_of(error, uri);
-  return {0, std::move(what)};
+  return {0, "MongoDB: " + reason_of(error, uri)};
 }
 
 }  // namespace kiln::store
