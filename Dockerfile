@@ -4,7 +4,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       g++ cmake ninja-build pkg-config \
       liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev \
-      libmongoc-dev \
+      libmongoc-dev ca-certificates \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
@@ -23,6 +23,9 @@ RUN install -D -m 0755 -s build/release/app/kiln /out/usr/local/bin/kiln \
  && { ldd /out/usr/local/bin/kiln && ldd /out/usr/local/lib/kiln/libkiln_mongodb.so; } > /tmp/libraries \
  && ! grep 'not found' /tmp/libraries \
  && grep -o '/[^ ]*' /tmp/libraries | sort -u | xargs cp -L --parents -t /out
+
+# Where OpenSSL looks for the authorities that a MongoDB with TLS is checked against.
+RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/usr/lib/ssl/cert.pem
 
 # Owned by the user, whose records go there.
 RUN install -d -m 0750 /records

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
@@ -25,6 +26,9 @@ base::Result<OpenMongodb*> load_driver() {
     return base::error("MongoDB: its driver is missing, neither " + beside.string() + " nor " + installed.string() +
                        " is there");
   }
+  // Or libmongoc, while it is loaded, makes a file of counters in /dev/shm, which a process that is killed leaves
+  // behind, and complains on standard error when there is one.
+  ::setenv("MONGOC_DISABLE_SHM", "1", 0);
   // Never closed: the driver has threads.
   void* const driver = ::dlopen((is_beside ? beside : installed).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return base::error(std::string("MongoDB: its driver cannot be loaded: ") + ::dlerror());

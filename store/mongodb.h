@@ -28,7 +28,8 @@ struct MongodbOptions {
 // Loads the driver: from the directory of the running program, else from ../lib/kiln beside that. Nothing is connected
 // yet. Error::code EINVAL: the connection string is wrong; no error says more of what is in it than its hosts.
 //
-// The threads of the driver inherit the signal mask of the thread that first opens a session.
+// Sets an environment variable, so no other thread may read any meanwhile. The threads of the driver inherit the signal
+// mask of the thread that first opens a session.
 [[nodiscard]] base::Result<std::unique_ptr<Database>> open_mongodb(const MongodbOptions& options);
 
 }  // namespace kiln::store

@@ -28,8 +28,7 @@ TEST(BsonConverter, ConvertsEachType) {
   const Row rows[] = {
       {"{}", "{ }"},
       {R"({"a":null,"b":true,"c":false,"":"x"})", R"({ "a" : null, "b" : true, "c" : false, "" : "x" })"},
-      {"{ \"a\" :\t1 ,\r\n \"b\" : [ true , null ] }",
-       R"({ "a" : { "$numberLong" : "1" }, "b" : [ true, null ] })"},
+      {"{ \"a\" :\t1 ,\r\n \"b\" : [ true , null ] }", R"({ "a" : { "$numberLong" : "1" }, "b" : [ true, null ] })"},
       {R"({"a":{"b":{}},"c":[[],[{}]]})", R"({ "a" : { "b" : {  } }, "c" : [ [  ], [ {  } ] ] })"},
       {R"({"a":0,"b":-0,"c":-1})",
        R"({ "a" : { "$numberLong" : "0" }, "b" : { "$numberLong" : "0" }, "c" : { "$numberLong" : "-1" } })"},
@@ -41,7 +40,8 @@ TEST(BsonConverter, ConvertsEachType) {
        R"({ "a" : { "$numberDouble" : "1.5" }, "b" : { "$numberDouble" : "100.0" }, )"
        R"("c" : { "$numberDouble" : "-5.0" } })"},
       {R"({"a":1e400,"b":-1e400,"c":1e-400})", R"({ "a" : "1e400", "b" : "-1e400", "c" : "1e-400" })"},
-      {R"({"a":"\"\\\/\b\f\n\r\t\u0041\ud83d\ude00"})", R"({ "a" : "\"\\/\b\f\n\r\tA)" "\xf0\x9f\x98\x80\" }"},
+      {R"({"a":"\"\\\/\b\f\n\r\t\u0041\ud83d\ude00"})", R"({ "a" : "\"\\/\b\f\n\r\tA)"
+                                                        "\xf0\x9f\x98\x80\" }"},
       {R"({"a":1,"a":2})", R"({ "a" : { "$numberLong" : "1" }, "a" : { "$numberLong" : "2" } })"},
       // None of these is what extended JSON would make of them.
       {R"({"$oid":"0","a.b":{"$date":"x"},"c":{"$numberLong":"y"},"$":[]})",

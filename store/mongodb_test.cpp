@@ -394,8 +394,8 @@ TEST_F(MongodbServer, LeavesDocumentsOfOthersAlone) {
   for (int i = 0; i < 3; ++i) changes.push_back(insertion("{}"));
   const std::vector<RecordId> theirs{id_maker().next(1), id_maker().next(1), id_maker().next(1)};
   apply(changes);
-  insert(R"({"_id": {"$oid": "507f1f77bcf86cd799439011"}, "text": "{}",)"
-         R"( "created_at": {"$date": "2020-01-01T00:00:00Z"}})");
+  insert(R"({"_id": {"$oid": "507f1f77bcf86cd799439011"}, "text": "{}",
+             "created_at": {"$date": "2020-01-01T00:00:00Z"}})");
   insert(R"({"_id": {"$numberInt": "5"}, "text": "{}"})");
   for (const std::string id : {"0", "1", "2", "3", "a", "f", "g", "zzz"}) {
     insert(R"({"_id": ")" + id + R"(", "text": "{}", "created_at": {"$date": "2020-01-01T00:00:00Z"}})");

@@ -126,10 +126,18 @@ base::Result<void> ask_for_confirmation(mongoc_uri_t& uri) {
   return {};
 }
 
-// One short line, without what could upset a log.
+// One short line of UTF-8, without what could upset a log.
 std::string shortened(std::string_view message) {
-  std::string line(message.substr(0, kReasonBytesMax));
-  std::ranges::replace_if(line, [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+  const auto is_within_character = [&](size_t at) { return (static_cast<unsigned char>(message[at]) & 0xc0) == 0x80; };
+  size_t bytes = std::min(message.size(), kReasonBytesMax);
+  while (bytes > 0 && bytes < message.size() && is_within_character(bytes)) --bytes;
+  std::string line(message.substr(0, bytes));
+  const bool is_utf8 = bson_utf8_validate(line.data(), line.size(), false);
+  for (char& c : line) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) c = ' ';
+    if (byte >= 0x80 && !is_utf8) c = '?';
+  }
   return line;
 }
 
@@ -186,7 +194,7 @@ std::string reason_of(const bson_error_t& error, const mongoc_uri_t& uri) {
   }
   // The server's text repeats the command.
   if (error.domain == MONGOC_ERROR_SERVER && error.code == kUnauthorized) {
-    return "the user may not read and write the records";
+    return "the user may not read and write the collection records";
   }
   if (message.empty() || quotes(message, mongoc_uri_get_username(&uri)) ||
       quotes(message, mongoc_uri_get_password(&uri))) {

@@ -161,6 +161,24 @@ TEST(MongodbUri, RefusesWithoutASecret) {
   }
 }
 
+TEST(MongodbError, EndsBetweenCharacters) {
+  const auto uri = make_mongodb_uri({.uri = "mongodb://a"});
+  ASSERT_TRUE(uri);
+  for (size_t blanks = 0; blanks < 4; ++blanks) {
+    bson_error_t error{};
+    std::string message(blanks, ' ');
+    while (message.size() < 400) message += "\xf0\x9f\x98\x80";
+    bson_set_error(&error, MONGOC_ERROR_SERVER, 1, "%s", message.c_str());
+    const std::string what = mongodb_error(error, **uri).what;
+    EXPECT_LT(what.size(), 310u);
+    EXPECT_GT(what.size(), 300u);
+    EXPECT_TRUE(bson_utf8_validate(what.data(), what.size(), false)) << what;
+  }
+  bson_error_t error{};
+  bson_set_error(&error, MONGOC_ERROR_SERVER, 1, "%s", "a\xff\x7f\xc3");
+  EXPECT_EQ(mongodb_error(error, **uri).what, "MongoDB: a? ?");
+}
+
 TEST(MongodbError, IsShortAndHoldsNoSecret) {
   struct Row {
     uint32_t domain;

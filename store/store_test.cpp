@@ -437,7 +437,7 @@ TEST(Store, ReadsNoFurtherWhileAnswersAreNotTaken) {
   Script script;
   script.in_list = [] {
     Page page;
-    page.records.push_back({.data = std::string(kPageBytes, 'x')});
+    page.records.push_back({.id = {}, .data = std::string(kPageBytes, 'x')});
     return page;
   };
   std::mutex mutex;

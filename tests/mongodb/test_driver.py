@@ -1,4 +1,4 @@
-"""What the MongoDB back end makes of a server that fails: through tests/mongodb/records.cpp, without HTTP."""
+"""What the MongoDB back end makes of a server that fails: through records.cpp, without the HTTP server."""
 
 import os
 import pathlib
@@ -111,6 +111,9 @@ class DriverTest(unittest.TestCase):
             ids = records("insert", "{}")
             peer.script("delete", WriteConcernFails(64, "waiting for replication timed out"))
             self.fails(records, "remove", *ids)
+            # A record that an earlier attempt has stored is not more durable for that.
+            peer.script("insert", Drop(perform=True), WriteConcernFails(64, "waiting for replication timed out"))
+            self.assertIn("waiting for replication timed out", self.fails(records, "insert", "{}"))
         self.for_each_kind(scene)
 
     def test_leaves_doc_away_where_it_is_refused(self):
