@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr std::chrono::nanoseconds kNever = std::chrono::hours(24 * 365);
-constexpr size_t kAll = 1000;
+constexpr size_t kFirst = SIZE_MAX;  // number of the question that occupy() asks
 
 std::chrono::nanoseconds thread_cpu_time() {
   timespec now{};
@@ -211,7 +211,7 @@ StoreOptions scripted(Script& script) { return {.database = std::make_unique<Scr
 // One change that stays inside the database, so that those after it wait.
 void occupy(Store& store, Script& script, Answers& answers) {
   script.hold(Script::Apply);
-  ASSERT_FALSE(store.submit(insert("first"), answers.to(kAll)));
+  ASSERT_FALSE(store.submit(insert("first"), answers.to(kFirst)));
   script.wait_for(Script::Apply, 1);
 }
 
@@ -652,8 +652,8 @@ TEST(Store, StopsWithPatience) {
   std::set<size_t> seen;
   for (const auto& [number, answer] : answers.all()) {
     EXPECT_TRUE(seen.insert(number).second) << number;
-    EXPECT_EQ(answer.outcome, number == kAll ? Outcome::Done : Outcome::Unavailable) << "what is under way is ended";
-    EXPECT_EQ(answer.reason.contains("going away"), number != kAll);
+    EXPECT_EQ(answer.outcome, number == kFirst ? Outcome::Done : Outcome::Unavailable) << "what is under way is ended";
+    EXPECT_EQ(answer.reason.contains("going away"), number != kFirst);
   }
   EXPECT_EQ(seen.size(), 6U);
   EXPECT_EQ(script.begun(Script::Apply), 1U);
@@ -732,7 +732,7 @@ TEST(Store, BillsEachQuestionItsShareOfTheProcessorTime) {
   }
   int64_t billed = 0;
   for (const auto& [number, answer] : answers.all()) {
-    EXPECT_GE(answer.cpu, number == kAll ? kBurn : kBurn / 4) << number;
+    EXPECT_GE(answer.cpu, number == kFirst ? kBurn : kBurn / 4) << number;
     billed += answer.cpu.count();
   }
   EXPECT_GE(billed, 2 * kBurn.count());
