@@ -134,8 +134,8 @@ bool read_record(const Statement& row, Record& record) {
   return true;
 }
 
-// After each commit of a connection. SQLite's own hook never waits: while one reader comes before the other has gone, the
-// log could not begin anew, and grew without end. Whatever fails here fails again later; the commit stands.
+// After each commit of a connection. SQLite's own hook never waits: while one reader comes before the other has gone,
+// the log could not begin anew. Whatever fails here fails again later; the commit stands.
 int merge_log(void* /*context*/, sqlite3* connection, const char* name, int pages) {
   if (pages < kLogPages) return SQLITE_OK;
   const int mode = pages < kLogPagesMax ? SQLITE_CHECKPOINT_PASSIVE : SQLITE_CHECKPOINT_RESTART;

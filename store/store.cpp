@@ -24,8 +24,8 @@ int64_t unix_milliseconds() {
 
 constexpr const char* kGoingAway = "this pod is going away";
 
-// A batch ends past this many bytes of data, in its questions and, at the most, in the pages asked for: whoever is in it
-// waits for all of it, and all of it is in memory.
+// A batch ends past this many bytes of data, in its questions and, at the most, in the pages asked for: whoever is in
+// it waits for all of it, and all of it is in memory.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
 
 }  // namespace
@@ -247,8 +247,8 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
   return {};
 }
 
-// What an attempt means for the questions to come. Those that wait join the failed batch: they would be refused now, and
-// need not wait for another attempt. In one step, so that the question that is let through later is never among them.
+// What an attempt means for the questions to come. Those that wait join the failed batch: they would be refused now,
+// and need not wait for another attempt. In one step, so that the question let through later is never among them.
 void Store::note(Lane& lane, const base::Result<void>& performed, Batch& batch) {
   const Clock::time_point now = Clock::now();
   News news{.changes = &lane == &changes_, .available = performed.has_value(), .reason = {}};

@@ -298,7 +298,9 @@ TEST(Store, MakesOneBatchOfWhatWaits) {
     Answers answers;
     ASSERT_NO_FATAL_FAILURE(occupy(store, script, answers));
     for (size_t i = 0; i < row.questions; ++i) {
-      ASSERT_FALSE(store.submit(insert(std::to_string(i) + std::string(row.bytes - std::to_string(i).size(), 'x')), answers.to(i)));
+      std::string data = std::to_string(i);
+      data.resize(row.bytes, 'x');
+      ASSERT_FALSE(store.submit(insert(std::move(data)), answers.to(i)));
     }
     EXPECT_EQ(store.waiting(), row.questions);
     script.release(Script::Apply);

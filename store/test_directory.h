@@ -1,4 +1,5 @@
-// Companions of the tests of the back ends: a directory that vanishes with its test, and short forms of what sessions do.
+// Companions of the tests of the back ends: a directory that vanishes with its test, and short forms of what sessions
+// do.
 #pragma once
 
 #include <gtest/gtest.h>
