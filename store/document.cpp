@@ -94,6 +94,15 @@ std::string sentence(simdjson::error_code error) {
   return text;
 }
 
+// Versions of simdjson differ: it takes no argument, needs one, or has a default for it.
+auto unescaped_key(auto& field) {
+  if constexpr (requires { field.unescaped_key(); }) {
+    return field.unescaped_key();
+  } else {
+    return field.unescaped_key(false);
+  }
+}
+
 using Kind = DocumentFault::Kind;
 
 std::unexpected<DocumentFault> fault(size_t position, std::string why, Kind kind = Kind::NotJson) {
@@ -148,7 +157,7 @@ struct DocumentReader::Parser {
       if (const auto error = std::move(next).get(field)) return fault_here(error);
       const char* const quote = field.key().raw() - 1;
       std::string_view key;
-      if (const auto error = field.unescaped_key().get(key)) {
+      if (const auto error = unescaped_key(field).get(key)) {
         return fault(position_of(quote), sentence(error));
       }
       if (auto checked = check(field.value(), depth); !checked) return checked;

@@ -28,6 +28,9 @@ constexpr int64_t kSchemaVersion = 1;
 constexpr int kBusyMilliseconds = 5000;
 constexpr int kBusyPause = 10;  // milliseconds
 constexpr uint64_t kPageBytes = 4096;
+constexpr int kLogPages = 1000;           // the log is merged when it has more: SQLite's own default
+constexpr int kLogPagesMax = 4 * 1000;    // more than that, and it waits for readers to let it begin anew
+constexpr int kRestartMilliseconds = 50;  // for so long
 
 constexpr const char* kSchema =
     "CREATE TABLE records(id BLOB NOT NULL UNIQUE, created_at INTEGER NOT NULL, data TEXT NOT NULL)";
@@ -131,6 +134,17 @@ bool read_record(const Statement& row, Record& record) {
   return true;
 }
 
+// After each commit of a connection. SQLite's own hook never waits: while one reader comes before the other has gone,
+// the log could not begin anew. Whatever fails here fails again later; the commit stands.
+int merge_log(void* /*context*/, sqlite3* connection, const char* name, int pages) {
+  if (pages < kLogPages) return SQLITE_OK;
+  const int mode = pages < kLogPagesMax ? SQLITE_CHECKPOINT_PASSIVE : SQLITE_CHECKPOINT_RESTART;
+  sqlite3_busy_timeout(connection, kRestartMilliseconds);
+  sqlite3_wal_checkpoint_v2(connection, name, mode, nullptr, nullptr);
+  sqlite3_busy_timeout(connection, kBusyMilliseconds);
+  return SQLITE_OK;
+}
+
 struct Close {
   void operator()(sqlite3* connection) const { sqlite3_close(connection); }
 };
@@ -160,6 +174,7 @@ class SqliteSession final : public Session {
   [[nodiscard]] std::unexpected<base::Error> refused(std::string_view why) const;
   [[nodiscard]] base::Result<void> run(const char* sql);
   [[nodiscard]] base::Result<int64_t> ask(const char* sql);
+  void close();
   void keep_log(bool keep);
   [[nodiscard]] base::Result<void> look_at_schema();
   [[nodiscard]] base::Result<void> make_schema();
@@ -222,7 +237,9 @@ std::unexpected<base::Error> SqliteSession::failed() const {
   if (code != 0 && (kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR)) {
     why += std::string(" (") + std::strerror(code) + ")";
   }
-  return refused(why);
+  auto error = refused(why);
+  if (kind == SQLITE_FULL) error.error().code = ENOSPC;
+  return error;
 }
 
 base::Result<void> SqliteSession::run(const char* sql) {
@@ -328,6 +345,7 @@ base::Result<void> SqliteSession::configure() {
   }
   if (result != SQLITE_ROW) return failed();
   if (mode.text(0) != "wal") return refused("this file system has no write-ahead log for it");
+  sqlite3_wal_hook(connection_.get(), merge_log, nullptr);
   return {};
 }
 
@@ -356,10 +374,17 @@ base::Result<void> SqliteSession::run(Statement& statement) {
   return done;
 }
 
-SqliteSession::~SqliteSession() { database_.forget(this); }
+// Known until it is closed: nobody opens new files meanwhile.
+SqliteSession::~SqliteSession() {
+  close();
+  database_.forget(this);
+}
 
 void SqliteSession::leave_lost_files() {
-  if (files_.are_there()) return;
+  if (!files_.are_there()) close();
+}
+
+void SqliteSession::close() {
   const std::lock_guard lock(mutex_);
   statements_.reset();
   connection_.reset();

@@ -18,7 +18,7 @@ namespace kiln::store {
 struct SqliteOptions {
   std::string path;
   bool make_directory = false;  // true: at open_sqlite(), the last folder of the path when it is missing; never later
-  uint64_t bytes_max = 0;       // of the file; an insert past it fails as on a full disk
+  uint64_t bytes_max = 1024 * 1024 * 1024;  // of the file; an insert past it fails as on a full disk
 };
 
 // Touches nothing but the directory; sessions open the file.

@@ -640,6 +640,31 @@ TEST_F(Sqlite, SaysThatAnotherProgramWritesTooLong) {
   EXPECT_EQ(put(*session), "");
 }
 
+// One reader comes before the other has gone, for ever.
+TEST_F(Sqlite, BoundsItsLogWhileSomebodyAlwaysReads) {
+  const auto session = open();
+  ASSERT_EQ(put(*session), "");
+  Side sides[] = {Side(path_), Side(path_)};
+  const char* const begin = "BEGIN; SELECT count(*) FROM (SELECT 1 FROM records LIMIT 1)";
+  size_t reading = 0;
+  ASSERT_EQ(sides[reading].ask(begin), "1");
+  const auto relieve = [&] {
+    EXPECT_EQ(sides[1 - reading].ask(begin), "1");
+    EXPECT_EQ(sides[reading].ask("COMMIT"), "");
+    reading = 1 - reading;
+  };
+  const Waiting waiting(relieve);
+  constexpr uintmax_t kTotal = 32 * 1024 * 1024, kRecord = 64 * 1024;
+  uintmax_t largest = 0;
+  for (uintmax_t written = 0; written < kTotal; written += kRecord) {
+    RecordId id;
+    ASSERT_EQ(put(*session, std::string(kRecord, 'x'), &id), "");
+    relieve();
+    largest = std::max(largest, fs::file_size(path_ + "-wal"));
+  }
+  EXPECT_LE(largest, kTotal * 3 / 4);
+}
+
 TEST_F(Sqlite, ReadsWhileAnotherSessionWrites) {
   const auto reader = open();
   std::atomic<bool> done = false;

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
 
 #include "base/check.h"
@@ -27,6 +28,15 @@ constexpr const char* kGoingAway = "this pod is going away";
 // A batch ends past this many bytes of data, in its questions and, at the most, in the pages asked for: whoever is in
 // it waits for all of it, and all of it is in memory.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
+
+size_t bytes_of(const Question& question) {
+  constexpr size_t kFoundBytes = 16 * 1024;  // a guess: what is found is as large as it is
+  switch (question.operation) {
+    case Operation::List: return kPageBytesMax;
+    case Operation::Find: return kFoundBytes;
+    default: return question.data.size();
+  }
+}
 
 }  // namespace
 
@@ -119,14 +129,16 @@ std::optional<Answer> Store::submit(Question question, Done done) {
 // The lane's mutex is held.
 std::optional<Answer> Store::refuse(Lane& lane, const Question& question) const {
   if (stopping_) return Answer{.outcome = Outcome::Unavailable, .reason = kGoingAway};
-  if (lane.down && (lane.trying || Clock::now() < lane.try_at)) {
+  const bool makes_room = lane.full && question.operation == Operation::Remove;
+  const bool refuses = lane.down && !makes_room;
+  if (refuses && (lane.trying || Clock::now() < lane.try_at)) {
     return Answer{.outcome = Outcome::Unavailable, .reason = lane.reason};
   }
   if (lane.queue.size() >= options_.queue_max ||
       lane.queue_bytes + question.data.size() > options_.queue_bytes_max) {
     return Answer{.outcome = Outcome::Busy, .reason = "too many requests wait for the database already"};
   }
-  lane.trying = lane.down;
+  if (refuses) lane.trying = true;
   return std::nullopt;
 }
 
@@ -198,7 +210,7 @@ std::optional<Store::Batch> Store::next_batch(Lane& lane) {
     size_t bytes = 0;
     while (!stopping_ && !lane.queue.empty() && batch.size() < options_.batch_max && bytes < kBatchBytesMax) {
       const Question& question = lane.queue.front().question;
-      bytes += question.operation == Operation::List ? kPageBytesMax : question.data.size();
+      bytes += bytes_of(question);
       lane.queue_bytes -= question.data.size();
       batch.push_back(std::move(lane.queue.front()));
       lane.queue.pop_front();
@@ -275,8 +287,7 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
 }
 
 // What an attempt means for the questions to come. Those that wait join the failed batch: they would be refused now,
-// and need not wait for another attempt. In one step, so that the question that is let through later is never among
-// them.
+// and need not wait for another attempt. In one step, so that the question let through later is never among them.
 void Store::note(Lane& lane, const base::Result<void>& performed, Batch& batch) {
   const Clock::time_point now = Clock::now();
   News news{.changes = &lane == &changes_, .available = performed.has_value(), .reason = {}};
@@ -284,7 +295,10 @@ void Store::note(Lane& lane, const base::Result<void>& performed, Batch& batch) 
   bool was_down = false;
   {
     const std::lock_guard lock(lane.mutex);
+    // That something could be removed says nothing of the room for others.
+    if (performed && lane.full && std::ranges::all_of(batch, is_remove)) return;
     was_down = std::exchange(lane.down, !performed);
+    lane.full = !performed && performed.error().code == ENOSPC;
     lane.trying = false;
     if (performed) {
       news.outage = now - lane.down_since;

@@ -8,7 +8,7 @@
 //
 // A lane whose session fails is *down*: questions are refused at once with the reason, and once a second one of them is
 // let through to try again. So a database that is gone costs nothing but answers, and is back with the first question
-// a second after it is there.
+// a second after it is there. One that is full is down for who inserts; who removes makes room, and is let through.
 #pragma once
 
 #include <array>
@@ -179,6 +179,7 @@ class Store {
     std::deque<Job> queue;
     size_t queue_bytes = 0;
     bool down = false;
+    bool full = false;    // true while down for want of room
     bool trying = false;  // true while down and one question is on its way
     bool ended = false;   // true when its thread has left
     std::string reason;   // while down
@@ -201,6 +202,7 @@ class Store {
   [[nodiscard]] base::Result<void> perform_changes(Session& session, Batch& batch);
   [[nodiscard]] base::Result<void> perform_reads(Session& session, Batch& batch);
   void note(Lane& lane, const base::Result<void>& performed, Batch& batch);
+  static bool is_remove(const Job& job) { return job.question.operation == Operation::Remove; }
   static void take_all(Lane& lane, Batch& batch);
   static void fail(Batch& batch, const std::string& reason);
   void finish(Lane& lane, Batch& batch, std::chrono::nanoseconds cpu);

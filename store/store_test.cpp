@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr std::chrono::nanoseconds kNever = std::chrono::hours(24 * 365);
-constexpr size_t kAll = 1000;
+constexpr size_t kFirst = SIZE_MAX;  // number of the question that occupy() asks
 
 std::chrono::nanoseconds thread_cpu_time() {
   timespec now{};
@@ -31,7 +31,12 @@ class Script {
 
   void hold(Call call) { change([&] { held_[call] = true; }); }
   void release(Call call) { change([&] { held_[call] = false; }); }
-  void fail(Call call, std::string reason) { change([&] { reasons_[call] = std::move(reason); }); }
+  void fail(Call call, std::string reason, int code = 0) {
+    change([&] {
+      reasons_[call] = std::move(reason);
+      code_ = code;
+    });
+  }
   void heal(Call call) { fail(call, {}); }
 
   // Until this many calls have begun, counted from the start.
@@ -61,7 +66,7 @@ class Script {
     ++begun_[call];
     changed_.notify_all();
     changed_.wait(lock, [&] { return !held_[call]; });
-    if (!reasons_[call].empty()) return base::error(reasons_[call]);
+    if (!reasons_[call].empty()) return std::unexpected(base::Error{code_, reasons_[call]});
     return {};
   }
   void note_applied(std::span<const Change> changes) {
@@ -88,6 +93,7 @@ class Script {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::array<bool, 4> held_{};
+  int code_ = 0;
   std::array<std::string, 4> reasons_;
   std::array<size_t, 4> begun_{};
   size_t closed_ = 0;
@@ -222,7 +228,7 @@ StoreOptions scripted(Script& script) { return {.database = std::make_unique<Scr
 // One change that stays inside the database, so that those after it wait.
 void occupy(Store& store, Script& script, Answers& answers) {
   script.hold(Script::Apply);
-  ASSERT_FALSE(store.submit(insert("first"), answers.to(kAll)));
+  ASSERT_FALSE(store.submit(insert("first"), answers.to(kFirst)));
   script.wait_for(Script::Apply, 1);
 }
 
@@ -309,8 +315,9 @@ TEST(Store, MakesOneBatchOfWhatWaits) {
     Answers answers;
     ASSERT_NO_FATAL_FAILURE(occupy(store, script, answers));
     for (size_t i = 0; i < row.questions; ++i) {
-      const std::string number = std::to_string(i);
-      ASSERT_FALSE(store.submit(insert(number + std::string(row.bytes - number.size(), 'x')), answers.to(i)));
+      std::string data = std::to_string(i);
+      data.resize(row.bytes, 'x');
+      ASSERT_FALSE(store.submit(insert(std::move(data)), answers.to(i)));
     }
     EXPECT_EQ(store.waiting(), row.questions);
     script.release(Script::Apply);
@@ -585,6 +592,35 @@ TEST(Store, FailsThoseWhoWaitedWhenItFailed) {
   EXPECT_EQ(store.waiting(), 0U);
 }
 
+TEST(Store, LetsThroughWhoRemovesWhereThereIsNoRoom) {
+  Script script;
+  Newspaper newspaper;
+  StoreOptions options = scripted(script);
+  options.tell = newspaper.teller();
+  options.retry_after = kNever;
+  Store store(std::move(options));
+  script.fail(Script::Apply, "full", ENOSPC);
+  EXPECT_EQ(ask(store, insert("x")).outcome, Outcome::Unavailable);
+  EXPECT_EQ(ask(store, remove()).outcome, Outcome::Unavailable) << "it was tried";
+  EXPECT_EQ(script.begun(Script::Apply), 2U);
+  script.heal(Script::Apply);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(ask(store, remove()).outcome, Outcome::Done);
+  EXPECT_EQ(ask(store, insert("x")).reason, "full") << "nobody has seen yet that there is room again";
+  EXPECT_EQ(script.begun(Script::Apply), 12U);
+  EXPECT_EQ(newspaper.all().size(), 1U) << "told once";
+}
+
+TEST(Store, LetsNobodyThroughWhereTheDatabaseIsGone) {
+  Script script;
+  StoreOptions options = scripted(script);
+  options.retry_after = kNever;
+  Store store(std::move(options));
+  script.fail(Script::Apply, "gone");
+  EXPECT_EQ(ask(store, insert("x")).outcome, Outcome::Unavailable);
+  EXPECT_EQ(ask(store, remove()).reason, "gone");
+  EXPECT_EQ(script.begun(Script::Apply), 1U);
+}
+
 TEST(Store, SaysOnceThatItIsDownHoweverOftenItTries) {
   Script script;
   Newspaper newspaper;
@@ -697,8 +733,8 @@ TEST(Store, StopsWithPatience) {
   std::set<size_t> seen;
   for (const auto& [number, answer] : answers.all()) {
     EXPECT_TRUE(seen.insert(number).second) << number;
-    EXPECT_EQ(answer.outcome, number == kAll ? Outcome::Done : Outcome::Unavailable) << "what is under way is ended";
-    EXPECT_EQ(answer.reason.contains("going away"), number != kAll);
+    EXPECT_EQ(answer.outcome, number == kFirst ? Outcome::Done : Outcome::Unavailable) << "what is under way is ended";
+    EXPECT_EQ(answer.reason.contains("going away"), number != kFirst);
   }
   EXPECT_EQ(seen.size(), 6U);
   EXPECT_EQ(script.begun(Script::Apply), 1U);
@@ -777,7 +813,7 @@ TEST(Store, BillsEachQuestionItsShareOfTheProcessorTime) {
   }
   int64_t billed = 0;
   for (const auto& [number, answer] : answers.all()) {
-    EXPECT_GE(answer.cpu, number == kAll ? kBurn : kBurn / 4) << number;
+    EXPECT_GE(answer.cpu, number == kFirst ? kBurn : kBurn / 4) << number;
     billed += answer.cpu.count();
   }
   EXPECT_GE(billed, 2 * kBurn.count());
