@@ -284,6 +284,18 @@ async def deaf_echo(peer):
     await forever()
 
 
+RECORD = kiln.encode_request("POST", "/data", {}, b'{"x":"' + b"x" * 60_000 + b'"}')
+PAGES = kiln.encode_request("GET", "/data?limit=500") * 16
+
+
+async def deaf_pages(peer):
+    """Pages of a MiB each, as soon as some of us have brought the records."""
+    if peer.dice.random() < 0.1:
+        await peer.send(RECORD, requests=1)
+    await peer.send(PAGES, requests=16)
+    await forever()
+
+
 MALFORMED = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
              b"GET  / HTTP/1.1\r\n\r\n", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
              b"GET / HTTP/1.1\r\n\r\n",

@@ -331,8 +331,7 @@ bool ScriptedServer::connect(char letter) {
   c = {.fd = fd, .listener = through_admin ? 1U : 0U, .serial = next_serial_++};
   c.opened = c.quiet_since = engine_->now();
   ++counts_.connections;
-  c.late = accept->cancelled;
-  if (c.late) ++counts_.late_cancels;
+  if (accept->cancelled) ++counts_.late_cancels;
   if (letter == 'C') {
     ++counts_.streams_ended;
     engine_->accept_ends(listener, fd);
@@ -722,7 +721,11 @@ void ScriptedServer::judge_end(Client& c) {
     note(static_cast<uint64_t>(reason));
   };
   if (halted_) return because(Reason::Halted);
-  if (c.late && d.receives == 0) return because(Reason::TurnedAway);
+  // Past the cap by a stream; nothing was ever asked of it.
+  if (d.receives == 0 && turned_away_seen_ < view_.loop->turned_away.get()) {
+    ++turned_away_seen_;
+    return because(Reason::TurnedAway);
+  }
   if (c.send_failed) return because(Reason::SendFailed);
   if (c.reset_told) return because(Reason::Reset);
   if (d.sending && now - c.send_began >= kSendTimeout) return because(Reason::SendStalled);

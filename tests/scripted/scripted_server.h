@@ -127,7 +127,6 @@ class ScriptedServer {
     uint32_t listener = 0;
     uint64_t serial = 0;
     bool accepted = false;
-    bool late = false;        // by a stream that was cancelled
     std::string stream = {};  // all that it writes
     size_t on_the_way = 0;    // bytes of it that completions were scripted for
     size_t arrived = 0;       // bytes that the server was given
@@ -192,6 +191,7 @@ class ScriptedServer {
   std::unique_ptr<app::Worker> worker_;
   app::WorkerView view_;
   uint64_t sheds_before_ = 0;  // this turn
+  uint64_t turned_away_seen_ = 0;  // of those that the loop counts
   std::array<Client, 10> clients_{};
   size_t current_ = 0;
   uint64_t next_serial_ = 1;
