@@ -41,7 +41,12 @@ std::string record_body(const store::Record& record) {
 }
 
 std::string page_body(const store::Page& page) {
-  std::string body = R"({"items":[)";
+  constexpr size_t kBesideData = 128;  // of a record, at the most
+  size_t bytes = kBesideData;
+  for (const store::Record& record : page.records) bytes += record.data.size() + kBesideData;
+  std::string body;
+  body.reserve(bytes);
+  body += R"({"items":[)";
   for (const store::Record& record : page.records) {
     if (&record != page.records.data()) body += ',';
     append_record(body, record);

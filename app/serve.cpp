@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "app/data_location.h"
+#include "app/free_memory.h"
 #include "app/log.h"
 #include "app/pod.h"
 #include "app/sandbox.h"
@@ -264,6 +265,7 @@ base::Result<void> open_store(Pod& pod) {
       store::StoreOptions{.database = std::move(*database),
                           .tell = log_store,
                           .spent = [&books = pod.books](burn::Books::Duration step) { books.add_helper(step); },
+                          .rest = return_free_memory,
                           .batch_max = pod.settings.data_batch});
   return {};
 }

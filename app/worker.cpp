@@ -1,13 +1,12 @@
 #include "app/worker.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <utility>
 
 #include "app/command.h"
+#include "app/free_memory.h"
 #include "app/log.h"
 #include "base/check.h"
 #include "core/listener.h"
@@ -53,18 +52,6 @@ http::Limits limits_of(const ServeSettings& settings) {
 core::LoopOptions with_room_beside(core::LoopOptions options) {
   options.connections_max += kAdminConnectionsMax;
   return options;
-}
-
-// There when mimalloc has taken the place of malloc.
-extern "C" void mi_collect(bool force) __attribute__((weak));
-
-// Whoever measures the pod's memory shall not see for hours what a flood once needed.
-void return_free_memory() {
-  if (mi_collect != nullptr) {
-    mi_collect(true);
-  } else {
-    ::malloc_trim(0);
-  }
 }
 
 }  // namespace

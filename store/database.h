@@ -38,7 +38,7 @@ struct Page {
 };
 
 // A page ends past this many bytes of data, whatever its count: an answer is whole in memory.
-inline constexpr size_t kPageBytesMax = 1024 * 1024;
+inline constexpr size_t kPageBytesMax = 256 * 1024;
 
 // After an error the session is of no further use; the error's text is for the client, without anything secret. The
 // code ENOSPC says that there is no room for more.

@@ -29,6 +29,15 @@ constexpr const char* kGoingAway = "this pod is going away";
 // it waits for all of it, and all of it is in memory.
 constexpr size_t kBatchBytesMax = 2 * 1024 * 1024;
 
+constexpr size_t kMuchBytes = 256 * 1024;
+constexpr std::chrono::seconds kRestAfter{1};
+
+size_t bytes_of(const Answer& answer) {
+  size_t bytes = answer.record.data.size();
+  for (const Record& record : answer.page.records) bytes += record.data.size();
+  return bytes;
+}
+
 size_t bytes_of(const Question& question) {
   constexpr size_t kFoundBytes = 16 * 1024;  // a guess: what is found is as large as it is
   switch (question.operation) {
@@ -206,7 +215,14 @@ std::optional<Store::Batch> Store::next_batch(Lane& lane) {
   Batch batch;
   {
     std::unique_lock lock(lane.mutex);
-    lane.wake.wait(lock, [&] { return stopping_ || !lane.queue.empty(); });
+    const auto has_work = [&] { return stopping_ || !lane.queue.empty(); };
+    if (lane.gave_much && !lane.wake.wait_for(lock, kRestAfter, has_work)) {
+      lane.gave_much = false;
+      lock.unlock();
+      options_.rest();
+      lock.lock();
+    }
+    lane.wake.wait(lock, has_work);
     size_t bytes = 0;
     while (!stopping_ && !lane.queue.empty() && batch.size() < options_.batch_max && bytes < kBatchBytesMax) {
       const Question& question = lane.queue.front().question;
@@ -269,7 +285,7 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
     if (job.question.operation == Operation::Find) {
       if (lookup->record) {
         job.answer.record = std::move(*lookup->record);
-        job.answer.untaken = Untaken::Share(untaken_, job.answer.record.data.size());
+        job.answer.untaken = Untaken::Share(untaken_, bytes_of(job.answer));
       } else {
         job.answer.outcome = Outcome::NotFound;
       }
@@ -278,9 +294,7 @@ base::Result<void> Store::perform_reads(Session& session, Batch& batch) {
       auto page = session.page(job.question.page);
       if (!page) return std::unexpected(std::move(page.error()));
       job.answer.page = std::move(*page);
-      size_t bytes = 0;
-      for (const Record& record : job.answer.page.records) bytes += record.data.size();
-      job.answer.untaken = Untaken::Share(untaken_, bytes);
+      job.answer.untaken = Untaken::Share(untaken_, bytes_of(job.answer));
     }
   }
   return {};
@@ -316,13 +330,16 @@ void Store::note(Lane& lane, const base::Result<void>& performed, Batch& batch) 
 void Store::finish(Lane& lane, Batch& batch, std::chrono::nanoseconds cpu) {
   const Clock::time_point now = Clock::now();
   const auto share = cpu / static_cast<std::chrono::nanoseconds::rep>(std::max<size_t>(batch.size(), 1));
+  size_t bytes = 0;
   for (Job& job : batch) {
+    bytes += bytes_of(job.answer);
     job.answer.cpu = share;
     count(job.question, job.answer);
     lane.statistics.took[static_cast<size_t>(job.question.operation)].observe(
         std::chrono::duration<double>(now - job.submitted).count());
     job.done(std::move(job.answer));
   }
+  lane.gave_much |= bytes >= kMuchBytes;
 }
 
 }  // namespace kiln::store

@@ -112,10 +112,12 @@ struct StoreOptions {
   std::function<void(const News&)> tell = [](const News&) {};
   // CPU time that a thread of the store has spent, in pieces; on that thread.
   std::function<void(std::chrono::nanoseconds)> spent = [](std::chrono::nanoseconds) {};
+  // On a thread of the store that handed out much, and then had nothing to do for a second.
+  std::function<void()> rest = [] {};
   size_t queue_max = 4096;                    // questions of a lane
   size_t queue_bytes_max = 16 * 1024 * 1024;  // of data in them
   size_t batch_max = 512;
-  size_t untaken_bytes_max = 8 * 1024 * 1024;  // of the reads' answers
+  size_t untaken_bytes_max = 4 * 1024 * 1024;  // of the reads' answers
   std::chrono::nanoseconds retry_after = std::chrono::seconds(1);
 };
 
@@ -185,6 +187,7 @@ class Store {
     std::string reason;   // while down
     Clock::time_point down_since{}, try_at{};
     std::unique_ptr<Session> session;  // its thread's
+    bool gave_much = false;            // its thread's, as well: since the last rest
     LaneStatistics statistics;
     std::thread thread;
   };

@@ -432,7 +432,7 @@ TEST(Store, HoldsFewPagesAtOnceHoweverManyAreAskedFor) {
   script.release(Script::List);
   answers.wait_for(kQuestions + 1);
   EXPECT_EQ(made, static_cast<int>(kQuestions + 1));
-  EXPECT_LE(held_max, 4) << "pages of a MiB that nobody had yet";
+  EXPECT_LE(held_max, 10) << "pages that nobody had yet: those of a batch of 2 MiB, and a few";
 }
 
 // --- Down ------------------------------------------------------------------------------------------------------------
@@ -462,8 +462,8 @@ TEST(Store, ReadsNoFurtherWhileAnswersAreNotTaken) {
   while (taken < kPages) {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return !kept.empty(); });
-    // What may be there, and a batch of two pages that began below it.
-    EXPECT_LE(kept.size(), kUntakenMax / kPageBytes + 2);
+    // What may be there, and a batch that began below it: of 2 MiB, of pages that may have 256 KiB each.
+    EXPECT_LE(kept.size(), kUntakenMax / kPageBytes + 8);
     const std::vector<Answer> now = std::exchange(kept, {});
     taken += now.size();
     lock.unlock();

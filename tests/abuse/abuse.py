@@ -285,14 +285,14 @@ async def deaf_echo(peer):
 
 
 RECORD = kiln.encode_request("POST", "/data", {}, b'{"x":"' + b"x" * 60_000 + b'"}')
-PAGES = kiln.encode_request("GET", "/data?limit=500") * 16
+PAGES = kiln.encode_request("GET", "/data?limit=500") * 64
 
 
 async def deaf_pages(peer):
-    """Pages of a MiB each, as soon as some of us have brought the records."""
+    """Pages of 256 KiB each, as soon as some of us have brought the records."""
     if peer.dice.random() < 0.1:
         await peer.send(RECORD, requests=1)
-    await peer.send(PAGES, requests=16)
+    await peer.send(PAGES, requests=64)
     await forever()
 
 
