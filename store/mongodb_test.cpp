@@ -344,11 +344,13 @@ TEST_F(MongodbServer, PagesNewestFirst) {
 }
 
 TEST_F(MongodbServer, EndsAPageThatIsLargeEnough) {
+  const std::string data = R"({"a":")" + std::string(65000, 'x') + "\"}";
+  const size_t full = kPageBytesMax / data.size() + 1;
   std::vector<Change> changes;
-  for (int i = 0; i < 20; ++i) changes.push_back(insertion(R"({"a":")" + std::string(65000, 'x') + "\"}"));
+  for (size_t i = 0; i < 2 * full; ++i) changes.push_back(insertion(data));
   apply(changes);
   const Page first = page({}, 100);
-  EXPECT_EQ(first.records.size(), kPageBytesMax / 65008 + 1);
+  EXPECT_EQ(first.records.size(), full);
   EXPECT_TRUE(first.more);
   const Page rest = page(first.records.back().id, 100);
   EXPECT_EQ(first.records.size() + rest.records.size(), changes.size());
