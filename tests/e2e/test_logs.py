@@ -138,8 +138,8 @@ class Readers(KilnTest):
         self.assertEqual(server.wait(), 0)
 
     def test_reader_that_is_gone_does_not_stop_the_server(self):
-        command = [kiln.binary(), "serve", "--port", "0", "--engine", kiln.ENGINE, "--access-log", "1",
-                   "--drain-delay", "0"]
+        command = [kiln.binary(), "serve", "--data-uri", "memory:", "--port", "0", "--engine", kiln.ENGINE,
+                   "--access-log", "1", "--drain-delay", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               env=kiln.clean_environment()) as process:
             try:
@@ -159,7 +159,8 @@ class Terminal(KilnTest):
         """What a server writes on a terminal, from its start to Ctrl-C."""
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
-        command = [kiln.binary(), "serve", "--port", "0", "--engine", kiln.ENGINE, "--drain-delay", "1h"]
+        command = [kiln.binary(), "serve", "--data-uri", "memory:", "--port", "0", "--engine", kiln.ENGINE,
+                   "--drain-delay", "1h"]
         with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave,
                               env=kiln.clean_environment(dict({"TERM": "xterm-256color"}, **environment))) as process:
             os.close(slave)
