@@ -96,6 +96,14 @@ std::optional<Burner::Id> Burner::submit(const Amount& amount, Done done) {
   return id;
 }
 
+bool Burner::refuses() {
+  const std::atomic<Duration::rep>& waiting = waiting_together_ != nullptr ? *waiting_together_ : waiting_;
+  const Duration now(waiting.load(std::memory_order_relaxed));
+  if (now <= Duration(0) || now < queue_max_) return false;
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
 // Counts first and looks afterwards, so that two burners never admit into the same room.
 bool Burner::admit(Duration cpu) {
   const std::atomic<Duration::rep>& waiting = waiting_together_ != nullptr ? *waiting_together_ : waiting_;

@@ -365,6 +365,28 @@ TEST(Burner, BoundsWhatWaitsInCpuTime) {
   }
 }
 
+TEST(Burner, SaysBeforehandThatItsQueueIsFull) {
+  for (const auto& [waiting, is_full] : {std::pair(10ms - 1ns, false), {10ms, true}, {10ms + 1ns, true}}) {
+    SCOPED_TRACE(waiting.count());
+    ScriptedClocks clocks;
+    Gate gate;
+    clocks.before_chunk = [&](int chunk) {
+      if (chunk == 0) gate.pass();
+    };
+    Results results;
+    Burner burner({.queue_max = 10ms, .clocks = &clocks});
+    EXPECT_FALSE(burner.refuses());
+    burner.submit(waiting, results.keep("a"));
+    gate.wait_until_entered();
+    EXPECT_EQ(burner.refuses(), is_full);
+    EXPECT_EQ(burner.refused_total(), is_full ? 1U : 0U);
+    gate.open();
+    burner.stop();
+  }
+  Burner none({.queue_max = {}});
+  EXPECT_FALSE(none.refuses()) << "nothing waits: a burn alone is always admitted";
+}
+
 TEST(Burner, AdmitsALargeBurnAlone) {
   ScriptedClocks clocks;
   Gate gate;

@@ -319,6 +319,20 @@ class Costs(SqliteTest):
         asked = server.metrics().one("kiln_burn_cpu_seconds_total", kind="asked")
         self.assertAlmostEqual(asked, 0.2, delta=0.0001)
 
+    def test_what_is_refused_for_want_of_cpu_is_not_stored(self):
+        server = self.start_store("--cost", "/data=1s", "--burn-queue", "100ms", "--workers", "1")
+        with server.connect() as client:
+            client.send(encode_request("POST", "/data", JSON, b"{}"))
+            eventually(lambda: server.metrics().one("kiln_burn_queue_seconds") >= 0.1, "the burn to begin")
+            for _ in range(3):
+                answer = server.fetch("/data", JSON, method="POST", body=b"{}")
+                self.assert_problem(answer, 503, "CPU time")
+                self.assertEqual(answer.header("Retry-After"), "1")
+            self.assertEqual(server.metrics().one("kiln_burn_rejected_total"), 3)
+            self.assertEqual(client.response().status, 201)
+        server = self.start_store()
+        self.assertEqual(len(items(server)), 1)
+
 
 if __name__ == "__main__":
     unittest.main()
