@@ -96,8 +96,8 @@ class Burner {
   std::optional<Id> submit(const Amount& amount, Done done);
   std::optional<Id> submit(Duration cpu, Done done) { return submit(Amount{.cpu = cpu}, std::move(done)); }
 
-  // Any thread. True when the queue is full now, which counts as a refusal: to be asked before work that a refusal could
-  // not undo.
+  // Any thread. True when the queue is full now, which counts as a refusal: to be asked before work that a refusal
+  // could not undo.
   bool refuses();
 
   // Any thread. A waiting burn ends unburned, a running one within a slice; `done` is called with Cancelled, also for a
