@@ -25,6 +25,9 @@ constexpr uint32_t kAdminConnectionsMax = 64;
 // Held bytes that are worth to be given back to the system once they are free.
 constexpr size_t kMuchHeld = 4 * 1024 * 1024;
 
+// How often free memory is given back, a second apart: the allocator does not part with all of it at once.
+constexpr int kGivesBack = 3;
+
 // The index that Loop::listen() gives to the first.
 constexpr uint32_t kMainListener = 0;
 
@@ -210,17 +213,21 @@ void Worker::sample_usage() {
 
 // While a lot is held it is looked at each second; when that is over the allocator returns what it keeps.
 void Worker::watch_memory() {
-  if (memory_watched_ || loop_.counters().held_bytes.get() < kMuchHeld) return;
+  if (loop_.counters().held_bytes.get() < kMuchHeld) return;
+  gives_back_left_ = kGivesBack;
+  if (memory_watched_) return;
   memory_watched_ = true;
   loop_.schedule(loop_.now() + 1s, [this] { give_memory_back(); });
 }
 
 void Worker::give_memory_back() {
-  memory_watched_ = false;
-  watch_memory();
-  if (memory_watched_) return;
-  loop_.drop_spare_buffers();
-  return_free_memory();
+  if (loop_.counters().held_bytes.get() < kMuchHeld) {
+    loop_.drop_spare_buffers();
+    return_free_memory();
+    --gives_back_left_;
+  }
+  memory_watched_ = gives_back_left_ > 0;
+  if (memory_watched_) loop_.schedule(loop_.now() + 1s, [this] { give_memory_back(); });
 }
 
 // --- Connections -----------------------------------------------------------------------------------------------------

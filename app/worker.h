@@ -226,7 +226,8 @@ class Worker final : public core::Protocol, public http::Handler {
   std::optional<uint64_t> answered_when_sampled_;  // requests, at the last sample since it woke
   bool closing_ = false;                           // true from announce_close() on
   bool draining_ = false;                          // true from drain() on
-  bool memory_watched_ = false;                    // true from a lot being held to when it is given back
+  bool memory_watched_ = false;                    // true from a lot being held to when all is given back
+  int gives_back_left_ = 0;
   burn::Account& account_;
   burn::ServingMeter meter_;
   burn::Burner burner_;
