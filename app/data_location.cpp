@@ -1,6 +1,6 @@
 #include "app/data_location.h"
 
-#include <cerrno>
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -22,6 +22,18 @@ std::string_view mongodb_scheme(std::string_view text) {
     if (text.starts_with(scheme)) return scheme;
   }
   return {};
+}
+
+// "a,b:27017,[::1]:27017". Behind the colon of anything else may be a password that is in the wrong place.
+bool are_hosts(std::string_view text) {
+  while (!text.empty()) {
+    std::string_view host = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(host.size() + 1, text.size()));
+    if (host.starts_with('[')) host.remove_prefix(std::min(host.find(']'), host.size()));
+    const size_t colon = std::min(host.find(':'), host.size());
+    if (host.find_first_not_of(":0123456789", colon) != std::string_view::npos) return false;
+  }
+  return true;
 }
 
 std::string in_directory(const std::string& directory) {
@@ -52,7 +64,8 @@ std::string shown_data_uri(const std::string& text) {
   const std::string_view before = at == std::string_view::npos ? std::string_view{} : rest.substr(0, at);
   if (before.find_first_of("/?") != std::string_view::npos) return std::string(scheme) + "(hidden)";
   const std::string_view behind = rest.substr(before.empty() ? 0 : at + 1);
-  return std::string(scheme) + std::string(behind.substr(0, behind.find_first_of("/?")));
+  const std::string_view hosts = behind.substr(0, behind.find_first_of("/?"));
+  return std::string(scheme) + (are_hosts(hosts) ? std::string(hosts) : "(hidden)");
 }
 
 base::Result<DataLocation> data_location(const ServeSettings& settings) {

@@ -54,6 +54,9 @@ TEST(DataLocation, ShowsNothingSecret) {
            Row{"mongodb://u:sec@ret@host/db", "mongodb://host"},
            Row{"mongodb://u:sec/ret@host/db", "mongodb://(hidden)"},
            Row{"mongodb://u:sec?ret@host", "mongodb://(hidden)"},
+           Row{"mongodb://u:secret/mongodb-service", "mongodb://(hidden)"},
+           Row{"mongodb://a,u:secret", "mongodb://(hidden)"},
+           Row{"mongodb://u:x@[::1]:27017,[fe80::1]/db", "mongodb://[::1]:27017,[fe80::1]"},
            Row{"mongodb://host/?authMechanismProperties=A:secret@b", "mongodb://(hidden)"},
            Row{"mongodb://host/?tlsCertificateKeyFilePassword=secret", "mongodb://host"},
        }) {

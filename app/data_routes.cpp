@@ -131,8 +131,7 @@ void Worker::ask_store(store::Question question, http::Reply& reply) {
   Session& s = *current_;
   const store::Operation operation = question.operation;
   // What is stored and then refused for want of CPU would be stored again by whoever tries again.
-  const bool changes = operation == store::Operation::Insert || operation == store::Operation::Remove;
-  if (changes && costs_[s.label] && burner_.refuses()) return refuse_burn(reply);
+  if (store::is_change(operation) && costs_[s.label] && burner_.refuses()) return refuse_burn(reply);
   s.question = ++questions_;
   auto refused = pod_.store->submit(
       std::move(question), [this, id = s.id, operation, number = s.question](store::Answer answer) {

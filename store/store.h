@@ -35,6 +35,7 @@ namespace kiln::store {
 
 enum class Operation : uint8_t { Insert, Remove, Find, List };
 inline constexpr size_t kOperations = 4;
+inline bool is_change(Operation operation) { return operation == Operation::Insert || operation == Operation::Remove; }
 std::string_view operation_name(Operation operation);
 
 enum class Outcome : uint8_t {
@@ -192,9 +193,6 @@ class Store {
     std::thread thread;
   };
 
-  static bool is_change(Operation operation) {
-    return operation == Operation::Insert || operation == Operation::Remove;
-  }
   [[nodiscard]] Lane& lane_of(Operation operation) { return is_change(operation) ? changes_ : reads_; }
   [[nodiscard]] const Lane& lane_of(Operation operation) const { return is_change(operation) ? changes_ : reads_; }
   std::optional<Answer> refuse(Lane& lane, const Question& question) const;
