@@ -1,5 +1,5 @@
-// One connection, accepted or made: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket: one
-// receive and one send in flight, nothing reused before its last completion, closed by one procedure.
+// One connection, accepted or made: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket:
+// one receive and one send in flight, nothing reused before its last completion, closed by one procedure.
 //
 //   Connecting --made--> Open, or failed, late, abort(): Closing
 //

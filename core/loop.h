@@ -60,8 +60,8 @@ class Loop final : public CompletionSink {
   // Accepts on `listener` while fewer than `connections_max` of its connections are open. Returns its index.
   uint32_t listen(base::Fd listener, uint32_t connections_max);
 
-  // Makes a connection; opened() or connect_failed() of the protocol follows, the latter with ETIMEDOUT after `timeout`.
-  // `address` outlives the loop. The loop's thread.
+  // Makes a connection; opened() or connect_failed() of the protocol follows, the latter with ETIMEDOUT after
+  // `timeout`. `address` outlives the loop. The loop's thread.
   void connect(const SocketAddress& address, Duration timeout);
 
   void run();   // until drained or halted

@@ -25,8 +25,8 @@ constexpr unsigned kSetupFlags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_I
                                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
                                  IORING_SETUP_R_DISABLED;
 
-// What fill() below makes, a client's last, and the one registration that is still to come: the descriptor's, given back
-// at the end.
+// What fill() below makes, the last one for clients alone, and the registration that is still to come: the
+// descriptor's, given back at the end.
 constexpr uint8_t kOperations[] = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
                                    IORING_OP_ASYNC_CANCEL, IORING_OP_CONNECT};
 constexpr uint8_t kSubmissionFlags = IOSQE_BUFFER_SELECT;
