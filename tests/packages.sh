@@ -4,7 +4,7 @@
 
 build_packages=(g++ cmake ninja-build pkg-config liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev
   libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev libmongoc-dev)
-# prometheus is here for promtool, util-linux for setarch, golang-go for the MongoDB test server.
+# prometheus is here for promtool, util-linux for setarch, golang-go for tests/mongodb and tests/kubernetes.
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-utils wrk prometheus iproute2 util-linux
   procps golang-go ca-certificates)
 bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng busybox curl python3-yaml)

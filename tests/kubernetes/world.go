@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// The World is what manifests are compared with: the project, and the program.
+type World struct {
+	Version string // of the project
+	Kiln    *Kiln
+}
+
+func Look(top, binary string) (*World, error) {
+	lists, err := os.ReadFile(filepath.Join(top, "CMakeLists.txt"))
+	if err != nil {
+		return nil, err
+	}
+	version := regexp.MustCompile(`project\(kiln VERSION ([0-9.]+)`).FindSubmatch(lists)
+	if version == nil {
+		return nil, errors.New("CMakeLists.txt names no version")
+	}
+	kiln, err := AskKiln(binary)
+	if err != nil {
+		return nil, fmt.Errorf("kiln: %w", err)
+	}
+	return &World{Version: string(version[1]), Kiln: kiln}, nil
+}
+
+// Kiln is the program, and what it told.
+type Kiln struct {
+	binary   string
+	Identity []string                   // variables that its /api/info shows
+	Metrics  map[string]map[string]bool // by name, the labels
+}
+
+// What the program is told of its pod, to see which of it comes back.
+var identity = map[string]string{
+	"POD_NAME": "asked-pod", "POD_IP": "192.0.2.11", "POD_NAMESPACE": "asked-namespace", "NODE_NAME": "asked-node",
+	"NODE_IP": "192.0.2.12", "NODE_ZONE": "asked-zone", "CPU_REQUEST_MILLI": "1234", "CPU_LIMIT_MILLI": "5678",
+}
+
+// Only told where a control group limits CPU, which need not be so where the tests run.
+var withControlGroup = []string{
+	"kiln_cgroup_cpu_seconds_total", "kiln_cgroup_throttled_periods_total", "kiln_cgroup_throttled_seconds_total",
+}
+
+// AskKiln starts the program once, lets every metric happen, and stops it.
+func AskKiln(binary string) (*Kiln, error) {
+	kiln := &Kiln{binary: binary, Metrics: map[string]map[string]bool{}}
+	var environment []string
+	for name, value := range identity {
+		environment = append(environment, name+"="+value)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	server := exec.CommandContext(ctx, binary, "serve", "--address=127.0.0.1", "--port=0", "--data-uri=memory:")
+	server.Env = environment
+	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
+	output, err := server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		stop()
+		_, _ = io.Copy(io.Discard, output)
+		_ = server.Wait()
+	}()
+	line, err := bufio.NewReader(output).ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	var started struct{ Port int }
+	if err := json.Unmarshal(line, &started); err != nil || started.Port == 0 {
+		return nil, fmt.Errorf("its first line names no port: %s", line)
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d", started.Port)
+	if err := kiln.askIdentity(url); err != nil {
+		return nil, err
+	}
+	return kiln, kiln.askMetrics(url)
+}
+
+func (kiln *Kiln) askIdentity(url string) error {
+	info, err := fetch(http.Get(url + "/api/info"))
+	for name, value := range identity {
+		if bytes.Contains(info, []byte(value)) {
+			kiln.Identity = append(kiln.Identity, name)
+		}
+	}
+	slices.Sort(kiln.Identity)
+	return err
+}
+
+func (kiln *Kiln) askMetrics(url string) error {
+	if _, err := fetch(http.Get(url + "/load?ms=1")); err != nil {
+		return err
+	}
+	if _, err := fetch(http.Post(url+"/data", "application/json", strings.NewReader("{}"))); err != nil {
+		return err
+	}
+	text, err := fetch(http.Get(url + "/metrics"))
+	if err != nil {
+		return err
+	}
+	sample := regexp.MustCompile(`(?m)^([a-z_]+)(?:\{(.*)\})? `)
+	labelName := regexp.MustCompile(`([a-z_]+)="`)
+	for _, found := range sample.FindAllSubmatch(text, -1) {
+		labels := kiln.Metrics[string(found[1])]
+		if labels == nil {
+			labels = map[string]bool{}
+			kiln.Metrics[string(found[1])] = labels
+		}
+		for _, name := range labelName.FindAllSubmatch(found[2], -1) {
+			labels[string(name[1])] = true
+		}
+	}
+	program, err := os.ReadFile(kiln.binary)
+	for _, name := range withControlGroup {
+		if _, told := kiln.Metrics[name]; !told && bytes.Contains(program, []byte(name)) {
+			kiln.Metrics[name] = nil
+		}
+	}
+	return err
+}
+
+func fetch(response *http.Response, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 300 {
+		return nil, fmt.Errorf("%s: %s", response.Request.URL, response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
+
+// A Config is what `kiln serve --print-config` prints: flag, value and where it comes from.
+type Config []string
+
+// Config asks what the program makes of a container's arguments and environment. What comes from elsewhere, such as a
+// Secret, gets a stand-in.
+func (kiln *Kiln) Config(container corev1.Container) (Config, error) {
+	command := exec.Command(kiln.binary, "serve", "--print-config")
+	if len(container.Args) > 0 {
+		command.Args = slices.Concat([]string{kiln.binary}, container.Args, []string{"--print-config"})
+	}
+	for _, variable := range container.Env {
+		value := variable.Value
+		if variable.ValueFrom != nil {
+			value = "1"
+		}
+		command.Env = append(command.Env, variable.Name+"="+value)
+	}
+	var complaint strings.Builder
+	command.Stderr = &complaint
+	output, err := command.Output()
+	if err != nil {
+		return nil, errors.New(strings.TrimSpace(complaint.String()))
+	}
+	return strings.Split(string(output), "\n"), nil
+}
+
+// Reads says whether a setting has its value from this variable.
+func (config Config) Reads(variable string) bool {
+	return slices.ContainsFunc(config, func(line string) bool {
+		return strings.HasSuffix(line, " environment "+variable)
+	})
+}
+
+func (config Config) Value(flag string) string {
+	for _, line := range config {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == flag {
+			return words[1]
+		}
+	}
+	return ""
+}
+
+// Knows says whether the program has a metric; nothing is said of labels where none was seen.
+func (kiln *Kiln) Knows(metric string) (labels map[string]bool, known bool) {
+	labels, known = kiln.Metrics[metric]
+	return labels, known
+}
