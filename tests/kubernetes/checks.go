@@ -45,9 +45,10 @@ var Checks = []Check{
 	{"drain", checkDrain},
 	// What this project promises for each overlay: contract.go.
 	{"contract", checkContract},
-	// Queries: queries.go, and who makes metrics of them: adapter.go.
+	// Queries and what they ask: queries.go, and who makes metrics of them: adapter.go.
 	{"queries", checkQueries},
 	{"prometheus rules", checkRules},
+	{"scrape", checkScrape},
 	{"adapter", checkAdapter},
 }
 

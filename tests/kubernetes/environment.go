@@ -50,6 +50,11 @@ func checkEnvironment(manifests Manifests, world *World, find Find) {
 	for _, from := range container.EnvFrom {
 		find(kilnTitle, "container kiln: envFrom hides which variables are set: name them (%s)", from.Prefix)
 	}
+	data := config.Value("--data-dir")
+	mounted := func(mount corev1.VolumeMount) bool { return mount.MountPath == data }
+	if !slices.ContainsFunc(container.VolumeMounts, mounted) {
+		find(kilnTitle, "container kiln: volumeMounts: there should be one at --data-dir, %s", data)
+	}
 	ports := map[string]string{"http": config.Value("--port"), "admin": config.Value("--admin-port")}
 	for name, number := range ports {
 		port, has := portOf(intstr.FromString(name), container)

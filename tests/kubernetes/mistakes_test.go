@@ -140,6 +140,8 @@ var mistakes = []mistake{
 	{"a claim shared by replicas", "",
 		addTo(deployment, pod+"volumes", object{"name": "claim", "persistentVolumeClaim": object{"claimName": "a"}}),
 		"volumes", "claim"},
+	{"a volume as large as the memory", "",
+		set(deployment, pod+"volumes/records/emptyDir/sizeLimit", "256Mi"), "volumes", "below its memory limit"},
 	{"a mount of nothing", "",
 		addTo(deployment, container+"volumeMounts", object{"name": "nothing", "mountPath": "/n"}),
 		"volumes", "nothing"},
@@ -264,6 +266,9 @@ var mistakes = []mistake{
 	{"a port where nobody listens", "", set(deployment, container+"ports/http/containerPort", 80),
 		"environment", "8080"},
 
+	{"records on the read-only root", "", set(deployment, container+"volumeMounts/records/mountPath", "/data"),
+		"environment", "/var/lib/kiln"},
+
 	{"an identity left out", "", set(deployment, container+"env/POD_IP/name", "KILN_POD"), "identity", "POD_IP"},
 	{"an identity of something else", "",
 		set(deployment, container+"env/NODE_IP/valueFrom/fieldRef/fieldPath", "status.podIP"),
@@ -327,6 +332,12 @@ var mistakes = []mistake{
 	{"a trigger that only another dialect takes", "minikube + autoscale-keda",
 		set("ScaledObject/kiln", "spec/triggers/0/metadata/query", "sum(rate(http_requests_total))"),
 		"prometheus rules", "trigger"},
+
+	{"a scrape of no port", "minikube + monitoring",
+		set(deployment, "spec/template/metadata/annotations/prometheus.io~1port", "9090"),
+		"scrape", "prometheus.io/port"},
+	{"a scrape of no such path", "minikube + monitoring",
+		set("ServiceMonitor/kiln", "spec/endpoints/0/path", "/metric"), "scrape", "/metrics"},
 
 	{"a metric that no rule makes", "minikube + autoscale-requests",
 		set(autoscaler, "spec/metrics/0/pods/metric/name", "requests"),

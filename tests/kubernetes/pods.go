@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/pod-security-admission/api"
@@ -92,6 +93,7 @@ func checkVolumes(manifests Manifests, _ *World, find Find) {
 		for _, claim := range workload.Claims {
 			mountable[claim.Name] = true
 		}
+		checkMemoryVolumes(workload, find)
 		evictable := strings.Split(workload.Template.Annotations[safeToEvict], ",")
 		for _, volume := range workload.Template.Spec.Volumes {
 			mountable[volume.Name] = true
@@ -109,6 +111,23 @@ func checkVolumes(manifests Manifests, _ *World, find Find) {
 				}
 			}
 		}
+	}
+}
+
+// checkMemoryVolumes: what lies in a volume in memory counts as the container's, and a full one must not end it.
+func checkMemoryVolumes(workload Workload, find Find) {
+	var volumes, limits resource.Quantity
+	for _, volume := range workload.Template.Spec.Volumes {
+		place := volume.EmptyDir
+		if place != nil && place.Medium == corev1.StorageMediumMemory && place.SizeLimit != nil {
+			volumes.Add(*place.SizeLimit)
+		}
+	}
+	for _, container := range workload.Template.Spec.Containers {
+		limits.Add(*container.Resources.Limits.Memory())
+	}
+	if volumes.Cmp(limits) >= 0 && !volumes.IsZero() {
+		find(workload.Title, "its volumes in memory, %s, should fit below its memory limit, %s", &volumes, &limits)
 	}
 }
 
@@ -149,17 +168,17 @@ func checkServiceLinks(manifests Manifests, _ *World, find Find) {
 func checkResources(manifests Manifests, _ *World, find Find) {
 	for _, workload := range Workloads(manifests) {
 		for _, container := range workload.Containers() {
-			for _, resource := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-				request, requested := container.Resources.Requests[resource]
-				limit, limited := container.Resources.Limits[resource]
+			for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+				request, requested := container.Resources.Requests[name]
+				limit, limited := container.Resources.Limits[name]
 				where := fmt.Sprintf("container %s: resources", container.Name)
 				if !requested || request.IsZero() {
-					find(workload.Title, "%s.requests.%s should be set", where, resource)
+					find(workload.Title, "%s.requests.%s should be set", where, name)
 				}
 				if !limited || limit.IsZero() {
-					find(workload.Title, "%s.limits.%s should be set", where, resource)
+					find(workload.Title, "%s.limits.%s should be set", where, name)
 				} else if request.Cmp(limit) > 0 {
-					find(workload.Title, "%s.requests.%s is above its limit", where, resource)
+					find(workload.Title, "%s.requests.%s is above its limit", where, name)
 				}
 			}
 		}

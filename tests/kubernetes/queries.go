@@ -13,6 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metricsql"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 )
 
@@ -168,6 +169,29 @@ func checkSeries(query Query, filters []metricsql.LabelFilter, world *World, fin
 	for _, filter := range filters[1:] {
 		if !labels[filter.Label] && !slices.Contains(targetLabels, filter.Label) {
 			find(query.Title, "%s: %s has no label %s", query.Where, metric, filter.Label)
+		}
+	}
+}
+
+// checkScrape: the annotations that a Prometheus without an operator goes by.
+func checkScrape(manifests Manifests, _ *World, find Find) {
+	for _, workload := range Workloads(manifests) {
+		annotations := workload.Template.Annotations
+		if annotations["prometheus.io/scrape"] == "" {
+			continue
+		}
+		if !hasPort(workload, intstr.Parse(annotations["prometheus.io/port"])) {
+			find(workload.Title, "the annotation prometheus.io/port should be a port of the pod")
+		}
+		if path := annotations["prometheus.io/path"]; path != "" && path != "/metrics" {
+			find(workload.Title, "the annotation prometheus.io/path should be /metrics")
+		}
+	}
+	for title, monitor := range All[*monitoringv1.ServiceMonitor](manifests) {
+		for _, endpoint := range monitor.Spec.Endpoints {
+			if endpoint.Path != "" && endpoint.Path != "/metrics" {
+				find(title, "spec.endpoints: path should be /metrics")
+			}
 		}
 	}
 }

@@ -39,12 +39,17 @@ func Look(top, binary string) (*World, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kiln: %w", err)
 	}
-	return &World{Version: string(version[1]), Kiln: kiln}, nil
+	dockerfile, err := os.ReadFile(filepath.Join(top, "Dockerfile"))
+	for _, line := range regexp.MustCompile(`(?m)^ENV (\S+=\S+)$`).FindAllSubmatch(dockerfile, -1) {
+		kiln.image = append(kiln.image, string(line[1]))
+	}
+	return &World{Version: string(version[1]), Kiln: kiln}, err
 }
 
 // Kiln is the program, and what it told.
 type Kiln struct {
 	binary   string
+	image    []string                   // environment that its image sets
 	Identity []string                   // variables that its /api/info shows
 	Metrics  map[string]map[string]bool // by name, the labels
 }
@@ -163,6 +168,7 @@ func (kiln *Kiln) Config(container corev1.Container) (Config, error) {
 	if len(container.Args) > 0 {
 		command.Args = slices.Concat([]string{kiln.binary}, container.Args, []string{"--print-config"})
 	}
+	command.Env = slices.Clone(kiln.image)
 	for _, variable := range container.Env {
 		value := variable.Value
 		if variable.ValueFrom != nil {
