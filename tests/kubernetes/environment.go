@@ -50,6 +50,11 @@ func checkEnvironment(manifests Manifests, world *World, find Find) {
 	for _, from := range container.EnvFrom {
 		find(kilnTitle, "container kiln: envFrom hides which variables are set: name them (%s)", from.Prefix)
 	}
+	checkPlaces(container, config, find)
+}
+
+// checkPlaces: where the program listens and writes, the pod has a port and a volume.
+func checkPlaces(container corev1.Container, config Config, find Find) {
 	data := config.Value("--data-dir")
 	mounted := func(mount corev1.VolumeMount) bool { return mount.MountPath == data }
 	if !slices.ContainsFunc(container.VolumeMounts, mounted) {
@@ -64,16 +69,22 @@ func checkEnvironment(manifests Manifests, world *World, find Find) {
 	}
 }
 
-// Where the identity comes from; 1m gives CPU in millicores.
-var downward = map[string]corev1.EnvVarSource{
-	"POD_NAME":          fieldOf("metadata.name"),
-	"POD_NAMESPACE":     fieldOf("metadata.namespace"),
-	"POD_IP":            fieldOf("status.podIP"),
-	"NODE_NAME":         fieldOf("spec.nodeName"),
-	"NODE_IP":           fieldOf("status.hostIP"),
-	"NODE_ZONE":         fieldOf("metadata.labels['topology.kubernetes.io/zone']"),
-	"CPU_REQUEST_MILLI": resourceOf("requests.cpu"),
-	"CPU_LIMIT_MILLI":   resourceOf("limits.cpu"),
+// An Identity is a variable that tells the program about its pod: where a manifest takes it from, and what we tell, to
+// see whether it comes back.
+type Identity struct {
+	source corev1.EnvVarSource
+	told   string
+}
+
+var identities = map[string]Identity{
+	"POD_NAME":          {fieldOf("metadata.name"), "asked-pod"},
+	"POD_NAMESPACE":     {fieldOf("metadata.namespace"), "asked-namespace"},
+	"POD_IP":            {fieldOf("status.podIP"), "192.0.2.11"},
+	"NODE_NAME":         {fieldOf("spec.nodeName"), "asked-node"},
+	"NODE_IP":           {fieldOf("status.hostIP"), "192.0.2.12"},
+	"NODE_ZONE":         {fieldOf("metadata.labels['topology.kubernetes.io/zone']"), "asked-zone"},
+	"CPU_REQUEST_MILLI": {resourceOf("requests.cpu"), "1234"},
+	"CPU_LIMIT_MILLI":   {resourceOf("limits.cpu"), "5678"},
 }
 
 func fieldOf(path string) corev1.EnvVarSource {
@@ -88,7 +99,7 @@ func checkIdentity(manifests Manifests, world *World, find Find) {
 	container, _ := kilnContainer(manifests)
 	for _, name := range world.Kiln.Identity {
 		at := slices.IndexFunc(container.Env, func(variable corev1.EnvVar) bool { return variable.Name == name })
-		wanted := downward[name]
+		wanted := identities[name].source
 		switch {
 		case at < 0 || container.Env[at].ValueFrom == nil:
 			find(kilnTitle, "container kiln: env %s should come from the downward API", name)

@@ -30,7 +30,7 @@ func checkSchema(manifests Manifests, _ *World, find Find) {
 // walk visits a value beside what was written for it. A field is required when its JSON tag lets it not be left out:
 // that is how the published OpenAPI comes about, too.
 func walk(value reflect.Value, written any, path string, find func(path, wanted string)) {
-	for value.Kind() == reflect.Pointer || value.Kind() == reflect.Interface {
+	for value.Kind() == reflect.Pointer {
 		value = value.Elem()
 	}
 	if !value.IsValid() {

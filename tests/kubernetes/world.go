@@ -54,12 +54,6 @@ type Kiln struct {
 	Metrics  map[string]map[string]bool // by name, the labels
 }
 
-// What the program is told of its pod, to see which of it comes back.
-var identity = map[string]string{
-	"POD_NAME": "asked-pod", "POD_IP": "192.0.2.11", "POD_NAMESPACE": "asked-namespace", "NODE_NAME": "asked-node",
-	"NODE_IP": "192.0.2.12", "NODE_ZONE": "asked-zone", "CPU_REQUEST_MILLI": "1234", "CPU_LIMIT_MILLI": "5678",
-}
-
 // Only told where a control group limits CPU, which need not be so where the tests run.
 var withControlGroup = []string{
 	"kiln_cgroup_cpu_seconds_total", "kiln_cgroup_throttled_periods_total", "kiln_cgroup_throttled_seconds_total",
@@ -69,14 +63,15 @@ var withControlGroup = []string{
 func AskKiln(binary string) (*Kiln, error) {
 	kiln := &Kiln{binary: binary, Metrics: map[string]map[string]bool{}}
 	var environment []string
-	for name, value := range identity {
-		environment = append(environment, name+"="+value)
+	for name, identity := range identities {
+		environment = append(environment, name+"="+identity.told)
 	}
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	server := exec.CommandContext(ctx, binary, "serve", "--address=127.0.0.1", "--port=0", "--data-uri=memory:")
-	server.Env = environment
+	server.Env, server.Stderr = environment, os.Stderr
 	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
+	server.WaitDelay = 10 * time.Second
 	output, err := server.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -106,8 +101,8 @@ func AskKiln(binary string) (*Kiln, error) {
 
 func (kiln *Kiln) askIdentity(url string) error {
 	info, err := fetch(http.Get(url + "/api/info"))
-	for name, value := range identity {
-		if bytes.Contains(info, []byte(value)) {
+	for name, identity := range identities {
+		if bytes.Contains(info, []byte(identity.told)) {
 			kiln.Identity = append(kiln.Identity, name)
 		}
 	}
@@ -126,7 +121,7 @@ func (kiln *Kiln) askMetrics(url string) error {
 	if err != nil {
 		return err
 	}
-	sample := regexp.MustCompile(`(?m)^([a-z_]+)(?:\{(.*)\})? `)
+	sample := regexp.MustCompile(`(?m)^([a-z0-9_]+)(?:\{(.*)\})? `)
 	labelName := regexp.MustCompile(`([a-z_]+)="`)
 	for _, found := range sample.FindAllSubmatch(text, -1) {
 		labels := kiln.Metrics[string(found[1])]
