@@ -87,8 +87,10 @@ func checkContract(manifests Manifests, _ *World, find Find) {
 		for _, claim := range set.Spec.VolumeClaimTemplates {
 			same("StatefulSet/mongodb", "storageClassName", deref(claim.Spec.StorageClassName), wanted.storage)
 		}
-		checkCredentials("StatefulSet/mongodb", set.Spec.Template.Spec.Containers[0], find)
 		checkCredentials(kilnTitle, container, find)
+		for _, container := range set.Spec.Template.Spec.Containers {
+			checkCredentials("StatefulSet/mongodb", container, find)
+		}
 	}
 }
 

@@ -389,6 +389,25 @@ func TestCopiesAreClean(t *testing.T) {
 	}
 }
 
+// Whatever is left out, the checks come to their end: each field in turn.
+func TestNothingMissingIsFatal(t *testing.T) {
+	seen := map[string]bool{}
+	for _, mistake := range mistakes {
+		for _, document := range copyOf(t, mistake.on).documents {
+			title := textAt(document, "kind") + "/" + textAt(document, "metadata", "name")
+			if seen[title] {
+				continue
+			}
+			seen[title] = true
+			for _, path := range pathsBelow(document, "") {
+				copied := copyOf(t, mistake.on)
+				copied.Set(title, path, nil)
+				copied.Findings()
+			}
+		}
+	}
+}
+
 // Mistakes in the tree itself, before anything is rendered.
 func TestTreesAreChecked(t *testing.T) {
 	const overlay, rendered = "overlays/minikube/kustomization.yaml", "rendered/minikube.yaml"

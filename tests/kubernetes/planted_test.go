@@ -37,12 +37,11 @@ type Copy struct {
 	overlay   string
 }
 
-// copyOf copies what a combination renders to, minikube alone where none is named.
-func copyOf(t *testing.T, on string) *Copy {
+// Rendering once is enough as well; what is planted is planted in what was read from the text.
+var rendered = map[string]Manifests{}
+
+func renderFor(t *testing.T, on string) Manifests {
 	t.Helper()
-	if on == "" {
-		on = "minikube"
-	}
 	tree := must(t, theTree)
 	for _, combination := range tree.Combinations() {
 		if combination.String() != on {
@@ -52,18 +51,32 @@ func copyOf(t *testing.T, on string) *Copy {
 		if len(findings) > 0 {
 			t.Fatal(findings)
 		}
-		copied := &Copy{t: t, adapter: manifests.Adapter, overlay: manifests.Overlay}
-		for _, text := range bytes.Split(manifests.Text, []byte("\n---\n")) {
-			var document map[string]any
-			if err := yaml.Unmarshal(text, &document); err != nil {
-				t.Fatal(err)
-			}
-			copied.documents = append(copied.documents, document)
-		}
-		return copied
+		return manifests
 	}
 	t.Fatalf("there is no %s", on)
-	return nil
+	return Manifests{}
+}
+
+// copyOf copies what a combination renders to, minikube alone where none is named.
+func copyOf(t *testing.T, on string) *Copy {
+	t.Helper()
+	if on == "" {
+		on = "minikube"
+	}
+	manifests, known := rendered[on]
+	if !known {
+		manifests = renderFor(t, on)
+		rendered[on] = manifests
+	}
+	copied := &Copy{t: t, adapter: manifests.Adapter, overlay: manifests.Overlay}
+	for _, text := range bytes.Split(manifests.Text, []byte("\n---\n")) {
+		var document map[string]any
+		if err := yaml.Unmarshal(text, &document); err != nil {
+			t.Fatal(err)
+		}
+		copied.documents = append(copied.documents, document)
+	}
+	return copied
 }
 
 // Text is the copy as YAML.
@@ -161,6 +174,23 @@ func step(value any, name string) any {
 		}
 	}
 	return nil
+}
+
+// pathsBelow lists, for Set, every field in what was decoded.
+func pathsBelow(value any, path string) []string {
+	var paths []string
+	switch holder := value.(type) {
+	case map[string]any:
+		for name, item := range holder {
+			below := path + strings.ReplaceAll(name, "/", "~1")
+			paths = append(append(paths, below), pathsBelow(item, below+"/")...)
+		}
+	case []any:
+		for i, item := range holder {
+			paths = append(paths, pathsBelow(item, fmt.Sprintf("%s%d/", path, i))...)
+		}
+	}
+	return paths
 }
 
 // Add puts one more object there.

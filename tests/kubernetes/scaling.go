@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -53,7 +55,7 @@ func checkAutoscalers(manifests Manifests, _ *World, find Find) {
 	}
 	for title := range All[*appsv1.Deployment](manifests) {
 		if by := scaledBy[title]; len(by) != 1 {
-			find(title, "should have one autoscaler, not %d: %s", len(by), words(by))
+			find(title, "should have one autoscaler, not %d: %s", len(by), strings.Join(by, ", "))
 		}
 	}
 }

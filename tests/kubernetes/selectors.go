@@ -1,9 +1,7 @@
 package main
 
 import (
-	"maps"
 	"slices"
-	"strings"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -155,8 +153,12 @@ func checkBackends(manifests Manifests, _ *World, find Find) {
 	}
 	for title, ingress := range All[*networkingv1.Ingress](manifests) {
 		for _, rule := range ingress.Spec.Rules {
+			if rule.HTTP == nil {
+				find(title, "spec.rules: http should be set")
+				continue
+			}
 			for _, path := range rule.HTTP.Paths {
-				wanted := path.Backend.Service
+				wanted := deref(path.Backend.Service)
 				backend(title, wanted.Name, func(port corev1.ServicePort) bool {
 					return port.Name == wanted.Port.Name && wanted.Port.Name != "" || port.Port == wanted.Port.Number
 				})
@@ -178,10 +180,13 @@ func checkBackends(manifests Manifests, _ *World, find Find) {
 			find(title, "spec.serviceName: there is no headless Service %q", set.Spec.ServiceName)
 		}
 	}
-	maps := slices.Collect(maps.Keys(All[*corev1.ConfigMap](manifests)))
+	configMaps := All[*corev1.ConfigMap](manifests)
 	for _, workload := range Workloads(manifests) {
 		for _, volume := range workload.Template.Spec.Volumes {
-			if volume.ConfigMap != nil && !slices.Contains(maps, "ConfigMap/"+volume.ConfigMap.Name) {
+			if volume.ConfigMap == nil {
+				continue
+			}
+			if _, exists := configMaps["ConfigMap/"+volume.ConfigMap.Name]; !exists {
 				find(workload.Title, "volume %s: there is no ConfigMap %s", volume.Name, volume.ConfigMap.Name)
 			}
 		}
@@ -215,6 +220,3 @@ func checkExposedPorts(manifests Manifests, _ *World, find Find) {
 	}
 	find(kilnTitle, "a NetworkPolicy should say who may reach the port admin")
 }
-
-// words joins what a message lists.
-func words(texts []string) string { return strings.Join(texts, ", ") }

@@ -50,6 +50,7 @@ func Look(top, binary string) (*World, error) {
 type Kiln struct {
 	binary   string
 	image    []string                   // environment that its image sets
+	configs  map[string]Config          // what it made of settings before
 	Identity []string                   // variables that its /api/info shows
 	Metrics  map[string]map[string]bool // by name, the labels
 }
@@ -61,7 +62,7 @@ var withControlGroup = []string{
 
 // AskKiln starts the program once, lets every metric happen, and stops it.
 func AskKiln(binary string) (*Kiln, error) {
-	kiln := &Kiln{binary: binary, Metrics: map[string]map[string]bool{}}
+	kiln := &Kiln{binary: binary, Metrics: map[string]map[string]bool{}, configs: map[string]Config{}}
 	var environment []string
 	for name, identity := range identities {
 		environment = append(environment, name+"="+identity.told)
@@ -159,25 +160,33 @@ type Config []string
 // Config asks what the program makes of a container's arguments and environment. What comes from elsewhere, such as a
 // Secret, gets a stand-in.
 func (kiln *Kiln) Config(container corev1.Container) (Config, error) {
-	command := exec.Command(kiln.binary, "serve", "--print-config")
-	if len(container.Args) > 0 {
-		command.Args = slices.Concat([]string{kiln.binary}, container.Args, []string{"--print-config"})
+	arguments := container.Args
+	if len(arguments) == 0 {
+		arguments = []string{"serve"}
 	}
-	command.Env = slices.Clone(kiln.image)
+	environment := slices.Clone(kiln.image)
 	for _, variable := range container.Env {
 		value := variable.Value
 		if variable.ValueFrom != nil {
 			value = "1"
 		}
-		command.Env = append(command.Env, variable.Name+"="+value)
+		environment = append(environment, variable.Name+"="+value)
 	}
+	asked := strings.Join(slices.Concat(arguments, environment), "\n")
+	if config, known := kiln.configs[asked]; known {
+		return config, nil
+	}
+	command := exec.Command(kiln.binary, append(slices.Clone(arguments), "--print-config")...)
+	command.Env = environment
 	var complaint strings.Builder
 	command.Stderr = &complaint
 	output, err := command.Output()
 	if err != nil {
 		return nil, errors.New(strings.TrimSpace(complaint.String()))
 	}
-	return strings.Split(string(output), "\n"), nil
+	config := Config(strings.Split(string(output), "\n"))
+	kiln.configs[asked] = config
+	return config, nil
 }
 
 // Reads says whether a setting has its value from this variable.
