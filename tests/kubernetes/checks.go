@@ -35,6 +35,7 @@ var Checks = []Check{
 	{"selectors", checkSelectors},
 	{"backends", checkBackends},
 	{"exposed ports", checkExposedPorts},
+	{"load balancer", checkLoadBalancer}, // digitalocean.go
 	// Scaling and rollout: scaling.go.
 	{"replicas", checkReplicas},
 	{"autoscaler", checkAutoscalers},

@@ -15,6 +15,7 @@ const (
 	pod        = "spec/template/spec/"
 	container  = pod + "containers/kiln/"
 	database   = "StatefulSet/mongodb"
+	balancer   = "service.beta.kubernetes.io~1do-loadbalancer-"
 )
 
 func set(title, path string, value any) func(*Copy) {
@@ -220,6 +221,13 @@ var mistakes = []mistake{
 		"exposed ports", "leads to the admin port"},
 	{"the admin port open to all pods", "doks", set("NetworkPolicy/kiln-admin", "spec/ingress", []any{}),
 		"exposed ports", "NetworkPolicy"},
+
+	{"a balancer's setting misspelt", "doks",
+		set(service, "metadata/annotations/"+balancer+"allow-rule", "ip:192.0.2.1"), "load balancer", "allow-rule "},
+	{"a balancer's setting without effect", "doks",
+		set(service, "metadata/annotations/"+balancer+"healthcheck-path", "/livez"), "load balancer", "override"},
+	{"a balancer's setting for no balancer", "doks", set(service, "spec/type", "NodePort"),
+		"load balancer", "is for a LoadBalancer"},
 
 	{"replicas beside an autoscaler", "", set(deployment, "spec/replicas", 2), "replicas", "spec.replicas"},
 	{"an autoscaler of nothing", "", set(autoscaler, "spec/scaleTargetRef/name", "kiln-server"),
