@@ -158,8 +158,8 @@ func CheckRendered(tree Tree) []Finding {
 		return []Finding{{"rendered", "k8s", err.Error()}}
 	}
 	var findings []Finding
-	for name, content := range wanted {
-		if !bytes.Equal(tree[name], content) {
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if !bytes.Equal(tree[name], wanted[name]) {
 			findings = append(findings, Finding{"rendered", name, "differs from its overlay: run k8s/render"})
 		}
 	}
@@ -174,15 +174,8 @@ func CheckRendered(tree Tree) []Finding {
 // From kubectl 1.25 on it knows all that our kustomizations use.
 const kubectlMinor = 25
 
-// kubectlSays tells whether there is a kubectl to compare with.
-func kubectlSays() string {
-	if hasKubectl() {
-		return "gives the same for every overlay"
-	}
-	return fmt.Sprintf("NOT COMPARED: no kubectl 1.%d or later here", kubectlMinor)
-}
-
-func hasKubectl() bool {
+// HasKubectl tells whether there is a kubectl to compare with.
+func HasKubectl() bool {
 	version, err := exec.Command("kubectl", "version", "--client", "--output=yaml").Output()
 	if err != nil {
 		return false
@@ -195,11 +188,8 @@ func hasKubectl() bool {
 	return err == nil && number >= kubectlMinor
 }
 
-// CheckAgainstKubectl wants kubectl to render every overlay as we do. Without a kubectl there is nothing to find.
+// CheckAgainstKubectl wants kubectl to render every overlay as we do.
 func CheckAgainstKubectl(tree Tree, directory string) []Finding {
-	if !hasKubectl() {
-		return nil
-	}
 	var findings []Finding
 	for _, overlay := range tree.Overlays() {
 		command := exec.Command("kubectl", "kustomize", filepath.Join(directory, "overlays", overlay))
