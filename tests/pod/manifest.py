@@ -1,8 +1,8 @@
 """Makes a Deployment that podman can run as it stands out of one that is meant for Kubernetes.
 
-podman takes no fieldRef, has no kubelet that probes and no scheduler, and here no network of its own. So whatever a pod's
-manifest says is listed below: carried over, replaced, or left out because nothing on one machine would act on it. A
-field that is not listed is refused: it would be ignored, and look tested.
+podman takes no fieldRef, has no kubelet that probes and no scheduler, and here no network of its own. So whatever a
+pod's manifest says is listed below: carried over, replaced, or left out because nothing on one machine would act on it.
+A field that is not listed is refused: it would be ignored, and look tested.
 """
 
 import copy

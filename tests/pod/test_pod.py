@@ -1,6 +1,6 @@
 """The image run by podman from the manifest that people apply, with that manifest's limits and security context.
 
-KILN_TEST_IMAGE names the image, KILN_TEST_MONGODB_URI a MongoDB (tests/mongodb/with_server). Started by tests/image_pod.
+KILN_TEST_IMAGE names the image, KILN_TEST_MONGODB_URI a MongoDB (tests/mongodb/with_server); tests/image_pod starts it.
 """
 
 import concurrent.futures
@@ -211,7 +211,7 @@ class FromTheManifest(PodTest):
         self.assertEqual(info["memory"]["limit_bytes"], manifest.quantity(resources["limits"]["memory"]))
 
     def overload(self, seconds, timeout):
-        """(cores used, periods throttled, times that /livez was asked, its longest answer) under more than it can do."""
+        """Under more than it can do: cores used, periods throttled, times that /livez was asked, its longest answer."""
         command = ["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{self.pod.port}/load?ms=50"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as load:
             # The queue is full, so that requests are refused as well.
