@@ -139,11 +139,14 @@ class Pod:
                                     f"ancestor={IMAGE}")
             self.changes_at_start = podman("diff", self.container)
             self.wait_until_ready()
-            self.pid = int(podman("inspect", "--format", "{{.State.Pid}}", self.container))
-            self.cgroup = Cgroup(self.pid)
+            self.look_up_process()
         except BaseException:
             self.remove()
             raise
+
+    def look_up_process(self):
+        self.pid = int(podman("inspect", "--format", "{{.State.Pid}}", self.container))
+        self.cgroup = Cgroup(self.pid)
 
     def connect(self, timeout=30):
         return Client(self.port, timeout=timeout)
@@ -188,6 +191,13 @@ class PodTest(unittest.TestCase):
     def setUpClass(cls):
         cls.pod = Pod(cls.environment)
         cls.addClassCleanup(cls.pod.remove)
+
+    def check_resident(self, database):
+        self.assertEqual(self.pod.fetch("/data").status, 200)  # the database has been opened
+        resident = self.pod.resident_bytes()
+        print(f"{database}: {resident / MIB:.1f} MiB resident, "
+              f"{self.pod.cgroup.memory_bytes() / MIB:.1f} MiB charged")
+        self.assertLess(resident, RESIDENT_MAX[database])
 
 
 class FromTheManifest(PodTest):
@@ -280,36 +290,26 @@ class Small(PodTest):
                 took.append(time.monotonic() - began)
                 self.assertEqual(start.wait(), 0)
             opened.close()
-        self.pod.pid = int(podman("inspect", "--format", "{{.State.Pid}}", self.pod.container))
+        self.pod.look_up_process()
         print("started in", ", ".join(f"{each * 1000:.1f}" for each in took), "ms")
         self.assertLess(statistics.median(took), START_MAX)
 
-    def check_resident(self, database, pod):
-        self.assertEqual(pod.fetch("/data").status, 200)  # the database has been opened
-        resident = pod.resident_bytes()
-        print(f"{database}: {resident / MIB:.1f} MiB resident, {Cgroup(pod.pid).memory_bytes() / MIB:.1f} MiB charged")
-        self.assertLess(resident, RESIDENT_MAX[database])
-
-    def test_takes_little_memory_with_sqlite(self):
-        self.check_resident("sqlite", self.pod)
+    def test_takes_little_memory(self):
+        self.check_resident("sqlite")
 
 
-class SmallWithoutFiles(Small):
+class SmallWithoutFiles(PodTest):
     environment = {"KILN_DATA_URI": "memory:"}
-    test_starts_at_once = None
-    test_takes_little_memory_with_sqlite = None
 
     def test_takes_little_memory(self):
-        self.check_resident("memory", self.pod)
+        self.check_resident("memory")
 
 
-class SmallWithMongoDB(Small):
+class SmallWithMongoDB(PodTest):
     environment = {"KILN_DATA_URI": MONGODB_URI}
-    test_starts_at_once = None
-    test_takes_little_memory_with_sqlite = None
 
     def test_takes_little_memory(self):
-        self.check_resident("mongodb", self.pod)
+        self.check_resident("mongodb")
 
 
 class BesideAServiceOfItsName(PodTest):
