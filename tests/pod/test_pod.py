@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import pathlib
+import select
 import socket
 import statistics
 import subprocess
@@ -106,8 +107,9 @@ class Opened:
         if self.fd < 0 or libc.inotify_add_watch(self.fd, os.fsencode(path), self.IN_OPEN) < 0:
             raise OSError(ctypes.get_errno(), "inotify", path)
 
-    def wait(self):
-        os.read(self.fd, 4096)
+    def wait(self, within):
+        if not select.select([self.fd], [], [], within)[0]:
+            raise AssertionError(f"nobody opened it within {within} s")
         return time.monotonic()
 
     def close(self):
@@ -123,6 +125,7 @@ class Pod:
         self.records = pathlib.Path(self.directory, "records")
         self.records.mkdir()
         self.deployment = load_deployment()
+        self.deployment["metadata"]["name"] += f"-{self.port}"  # a pod that an interrupted test has left is another
         self.name = f"{self.deployment['metadata']['name']}-pod-0"
         [volume] = pod_spec(self.deployment)["volumes"]
         size = int(manifest.quantity(volume["emptyDir"]["sizeLimit"]))
@@ -280,16 +283,16 @@ class Small(PodTest):
         took = []
         for _ in range(STARTS):
             podman("kill", "--signal", "KILL", self.pod.container)
-            podman("wait", self.pod.container)
-            opened = Opened(binary)
-            with subprocess.Popen(["podman", "start", self.pod.container], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL) as start:
-                began = opened.wait()
+            # What holds the pod's namespaces ends with its last container, a little later.
+            eventually(lambda: podman("pod", "inspect", "--format", "{{.State}}", self.pod.name) == "Exited",
+                       "the pod has ended", within=20)
+            with contextlib.closing(Opened(binary)) as opened, concurrent.futures.ThreadPoolExecutor(1) as thread:
+                starting = thread.submit(podman, "pod", "start", self.pod.name)
+                began = opened.wait(within=20)
                 while not self.pod.is_ready():
-                    pass
+                    self.assertLess(time.monotonic() - began, 20)
                 took.append(time.monotonic() - began)
-                self.assertEqual(start.wait(), 0)
-            opened.close()
+                starting.result()
         self.pod.look_up_process()
         print("started in", ", ".join(f"{each * 1000:.1f}" for each in took), "ms")
         self.assertLess(statistics.median(took), START_MAX)
