@@ -243,8 +243,8 @@ class FromTheManifest(PodTest):
         container = pod_spec(self.pod.deployment)["containers"][0]
         limit = manifest.quantity(container["resources"]["limits"]["cpu"])
         timeout = container["livenessProbe"]["timeoutSeconds"]
-        for _ in range(3):
-            cores, throttled, asked, longest = self.overload(4, timeout)
+        for _ in range(5):
+            cores, throttled, asked, longest = self.overload(3, timeout)
             print(f"overloaded: {cores * 1000:.0f}m; /livez {asked} times, at most {longest * 1000:.0f} ms")
             self.assertGreater(asked, 10)
             self.assertLess(longest, timeout)
