@@ -1,20 +1,28 @@
 FROM debian:trixie-slim AS build
 
+# jq writes the bill of materials.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       g++ cmake ninja-build pkg-config \
       liburing-dev libseccomp-dev libmimalloc-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libsqlite3-dev \
-      libmongoc-dev ca-certificates \
+      libmongoc-dev ca-certificates jq \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
 COPY . .
 
-# The warnings of a compiler newer than ours are no reason to ship nothing.
+# Another value does what follows anew although nothing has changed, so that it can be seen that the same comes out.
+ARG KILN_COMPILED=1
+# The commit, and its date in seconds since 1970: whatever here is dated gets this date.
 ARG KILN_COMMIT=
+ARG SOURCE_DATE_EPOCH=0
+
+# The warnings of a compiler newer than ours are no reason to ship nothing.
 RUN cmake --preset release -DBUILD_TESTING=OFF -DKILN_BENCH=OFF -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF \
       -DKILN_COMMIT="$KILN_COMMIT" \
  && cmake --build --preset release --target kiln
+
+ARG KILN_PACKED=1
 
 # The binary, what it loads for MongoDB, and, under the paths where their loader looks for them, exactly the libraries
 # that these name.
@@ -27,8 +35,12 @@ RUN install -D -m 0755 -s build/release/app/kiln /out/usr/local/bin/kiln \
 # Where OpenSSL looks for the authorities that a MongoDB with TLS is checked against.
 RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/usr/lib/ssl/cert.pem
 
+# What each licence asks to go along, then the list of all that is there.
+RUN image/copyrights /out && image/sbom /out build/release
+
 # Owned by the user, whose records go there.
-RUN install -d -m 0750 /records
+RUN install -d -m 0750 /records \
+ && find /out /records -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
 FROM scratch
 

@@ -141,6 +141,8 @@ std::optional<CpuQuota> cpu_quota_v2(const std::string& directory, Warnings& war
   return CpuQuota{static_cast<double>(*quota) / static_cast<double>(*period), path};
 }
 
+const char* memory_limit_file(int version) { return version == 2 ? "/memory.max" : "/memory.limit_in_bytes"; }
+
 std::optional<uint64_t> memory_limit_of(const std::string& path, Warnings& warnings) {
   // v1 says "no limit" with LONG_MAX rounded down to whole pages (mm/page_counter.c), and pages are 64 KiB at most.
   constexpr uint64_t kUnlimited = 0x7fff'ffff'ffff'0000;
@@ -173,6 +175,21 @@ std::optional<uint64_t> find_figure(std::string_view lines, std::string_view key
     if (take_until(line, ' ') == key) return to_integer<uint64_t>(line);
   }
   return std::nullopt;
+}
+
+// What the group uses and the kernel could not take back by dropping the pages of files. Both versions count a tmpfs
+// among the pages that are not a file's (admin-guide/cgroup-v2.rst, memory.stat; cgroup-v1/memory.rst, section 5.2).
+std::optional<uint64_t> memory_used_in(const std::string& directory, int version) {
+  Warnings ignored;  // a kernel that does not count is no fault
+  const std::string prefix = version == 2 ? "" : "total_";
+  const auto usage = read_file(directory + (version == 2 ? "/memory.current" : "/memory.usage_in_bytes"), ignored);
+  const auto stat = read_file(directory + "/memory.stat", ignored);
+  if (!usage || !stat) return std::nullopt;
+  const auto bytes = to_integer<uint64_t>(without_newline(*usage));
+  const auto active = find_figure(*stat, prefix + "active_file");
+  const auto inactive = find_figure(*stat, prefix + "inactive_file");
+  if (!bytes || !active || !inactive) return std::nullopt;
+  return *bytes - std::min(*bytes, *active + *inactive);
 }
 
 template <class Unit>
@@ -336,6 +353,25 @@ std::optional<uint64_t> Cgroup::memory_limit() const {
   return read_memory_limit(ignored);
 }
 
+std::optional<uint64_t> Cgroup::memory_left() const {
+  std::optional<uint64_t> least;
+  bool known = true;
+  Warnings ignored;
+  if (memory_.version == 0) return least;
+  walk_up(memory_.directory, memory_.mount, [&](const std::string& directory) {
+    const auto limit = memory_limit_of(directory + memory_limit_file(memory_.version), ignored);
+    if (!limit) return;
+    const auto used = memory_used_in(directory, memory_.version);
+    if (!used) {
+      known = false;
+      return;
+    }
+    const uint64_t left = *limit - std::min(*limit, *used);
+    least = std::min(least.value_or(left), left);
+  });
+  return known ? least : std::nullopt;
+}
+
 // A parent can be tighter than the group itself: the pod's limit above the container's, a slice above a service.
 std::optional<CpuQuota> Cgroup::read_cpu_quota(Warnings& warnings) const {
   std::optional<CpuQuota> smallest;
@@ -350,9 +386,8 @@ std::optional<CpuQuota> Cgroup::read_cpu_quota(Warnings& warnings) const {
 std::optional<uint64_t> Cgroup::read_memory_limit(Warnings& warnings) const {
   std::optional<uint64_t> smallest;
   if (memory_.version == 0) return smallest;
-  const char* const file = memory_.version == 2 ? "/memory.max" : "/memory.limit_in_bytes";
   walk_up(memory_.directory, memory_.mount, [&](const std::string& directory) {
-    const auto limit = memory_limit_of(directory + file, warnings);
+    const auto limit = memory_limit_of(directory + memory_limit_file(memory_.version), warnings);
     if (limit && (!smallest || *limit < *smallest)) smallest = limit;
   });
   return smallest;

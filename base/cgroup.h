@@ -1,7 +1,7 @@
 // What the kernel's control groups allow this process and have billed it: v1, v2 and the hybrid layout.
 //
-// Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.max, cpu.stat, memory.max), admin-guide/cgroup-v1
-// (cpuacct.usage, memory.limit_in_bytes), Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us), cgroups(7) and
+// Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.max, cpu.stat, memory.*), admin-guide/cgroup-v1
+// (cpuacct.usage, memory.*), Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us), cgroups(7) and
 // proc(5) for /proc/self/cgroup and /proc/self/mountinfo. Controller names are matched whole ("cpu" is not "cpuacct"),
 // and a mount's root (a container's view of v1) is taken off the path.
 #pragma once
@@ -46,6 +46,11 @@ class Cgroup {
 
   // The smallest memory limit of the group and its visible parents; nothing when there is none.
   [[nodiscard]] std::optional<uint64_t> memory_limit() const;
+
+  // How much more memory the group may use: what is left below that limit of the group and its visible parents that
+  // leaves least. Files that the kernel keeps in memory and can drop are not used memory; those of a tmpfs are. Nothing
+  // when there is no limit, or when a group with one does not tell what it uses. Any thread.
+  [[nodiscard]] std::optional<uint64_t> memory_left() const;
 
   // 1, 2, or 0 when no cpu controller was found.
   [[nodiscard]] int version() const { return cpu_.version; }

@@ -95,6 +95,46 @@ void expect_bill(const std::optional<CpuBill>& bill, std::chrono::nanoseconds us
   EXPECT_EQ(bill->throttled, throttled);
 }
 
+TEST(Cgroup, TellsTheMemoryThatIsLeft) {
+  constexpr uint64_t kMiB = 1 << 20;
+  const std::string group_v1 = "/sys/fs/cgroup/memory/service";
+  const std::string group_v2 = "/sys/fs/cgroup/pod/container";
+  auto v1 = tree_v1();
+  {
+    const Tree tree(v1);
+    EXPECT_FALSE(Cgroup::find(tree.root()).memory_left()) << "what is used is not known";
+  }
+  v1[group_v1 + "/memory.usage_in_bytes"] = "105906176\n";  // 101 MiB
+  v1[group_v1 + "/memory.stat"] =
+      "active_file 1\ninactive_file 1\ntotal_active_file 1048576\ntotal_inactive_file 2097152\n";
+  {
+    const Tree tree(v1);
+    EXPECT_EQ(Cgroup::find(tree.root()).memory_left(), (256 - 101 + 3) * kMiB);
+  }
+  auto v2 = tree_v2();
+  v2[group_v2 + "/memory.current"] = "134217728\n";
+  v2[group_v2 + "/memory.stat"] = "anon 1\nactive_file 1048576\ninactive_file 2097152\nshmem 7\n";
+  {
+    const Tree tree(v2);
+    EXPECT_EQ(Cgroup::find(tree.root()).memory_left(), 3 * kMiB);
+  }
+  v2["/sys/fs/cgroup/pod/memory.max"] = "136314880\n";  // 130 MiB, used by two containers
+  v2["/sys/fs/cgroup/pod/memory.current"] = "135266304\n";
+  v2["/sys/fs/cgroup/pod/memory.stat"] = "active_file 0\ninactive_file 0\n";
+  {
+    const Tree tree(v2);
+    EXPECT_EQ(Cgroup::find(tree.root()).memory_left(), kMiB) << "the parent leaves less";
+  }
+  v2["/sys/fs/cgroup/pod/memory.current"] = "236314880\n";
+  {
+    const Tree tree(v2);
+    EXPECT_EQ(Cgroup::find(tree.root()).memory_left(), 0U) << "over the limit for a moment";
+  }
+  v2.erase("/sys/fs/cgroup/pod/memory.stat");
+  const Tree tree(v2);
+  EXPECT_FALSE(Cgroup::find(tree.root()).memory_left());
+}
+
 TEST(Cgroup, ReadsCoMountedControllersOfVersionOne) {
   const Tree tree(tree_v1());
   const Cgroup cgroup = Cgroup::find(tree.root());

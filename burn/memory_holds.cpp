@@ -164,7 +164,7 @@ void MemoryHolds::rest(std::unique_lock<std::mutex>& lock) {
 
 // --- Room ------------------------------------------------------------------------------------------------------------
 
-uint64_t memory_room(std::optional<uint64_t> limit, uint64_t resident, std::string_view meminfo) {
+uint64_t memory_room(std::optional<uint64_t> left, std::string_view meminfo) {
   constexpr std::string_view kName = "MemAvailable:";
   const size_t found = meminfo.find(kName);
   if (found == std::string_view::npos) return 0;
@@ -173,8 +173,7 @@ uint64_t memory_room(std::optional<uint64_t> limit, uint64_t resident, std::stri
   uint64_t kibibytes = 0;
   std::from_chars(meminfo.data(), meminfo.data() + meminfo.size(), kibibytes);
   const uint64_t available = kibibytes * 1024;
-  if (!limit) return available;
-  return std::min(available, *limit > resident ? *limit - resident : 0);
+  return std::min(available, left.value_or(available));
 }
 
 }  // namespace kiln::burn

@@ -85,8 +85,8 @@ class MemoryHolds {
   std::thread thread_;
 };
 
-// The room for holds: what is left below the limit of the group, where there is one, but no more than the machine has.
-// `meminfo` is the text of /proc/meminfo (proc(5)); nothing is known to be free when it does not tell.
-uint64_t memory_room(std::optional<uint64_t> limit, uint64_t resident, std::string_view meminfo);
+// The room for holds: what is `left` below the limit of the group, where there is one, but no more than the machine
+// has. `meminfo` is the text of /proc/meminfo (proc(5)); nothing is known to be free when it does not tell.
+uint64_t memory_room(std::optional<uint64_t> left, std::string_view meminfo);
 
 }  // namespace kiln::burn

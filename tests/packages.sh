@@ -9,7 +9,7 @@ test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-u
   procps golang-go ca-certificates)
 bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng busybox curl python3-yaml)
 image_packages=(debootstrap buildah podman runc conmon netavark aardvark-dns catatonit uidmap iptables nftables
-  golang-github-containers-common golang-github-containers-image curl jq iproute2)
+  golang-github-containers-common golang-github-containers-image curl jq iproute2 wrk python3-yaml)
 
 # packages_missing PACKAGE...: prints those that are not installed.
 packages_missing() {

@@ -327,8 +327,9 @@ using Rule = void (*)(const Source&, Findings&);
 bool is_text(const fs::path& path) {
   static const std::set<std::string, std::less<>> kExtensions = {
       ".h",   ".cpp", ".c",  ".cmake", ".txt", ".md",   ".html",         ".css",        ".js",
-      ".json", ".yaml", ".yml", ".py",  ".sh",  ".toml", ".clang-format", ".clang-tidy", ".gitignore"};
-  static const std::set<std::string, std::less<>> kNames = {"run", "test", "image", "Dockerfile", ".dockerignore"};
+      ".json", ".yaml", ".yml", ".py",  ".sh",  ".toml", ".jq", ".clang-format", ".clang-tidy", ".gitignore"};
+  static const std::set<std::string, std::less<>> kNames = {
+      "run", "test", "image", "image_pod", "sbom", "copyrights", "Dockerfile", ".dockerignore"};
   return kExtensions.contains(path.extension().string()) || kExtensions.contains(path.filename().string()) ||
          kNames.contains(path.filename().string());
 }
