@@ -284,7 +284,9 @@ void Loop::arm_starved() {
 
 // --- Time ------------------------------------------------------------------------------------------------------------
 
-void Loop::schedule(TimePoint when, Mailbox::Letter letter) { scheduled_.emplace(when, std::move(letter)); }
+Loop::Appointment Loop::schedule(TimePoint when, Mailbox::Letter letter) {
+  return scheduled_.emplace(when, std::move(letter));
+}
 
 void Loop::expire(bool drained) {
   // After a stall, what arrived meanwhile is drained first, by the turn that follows at once. A loop that never gets to
