@@ -40,10 +40,11 @@ Outcome outcome_of(int result) {
 bool may_follow(Connection::State from, Connection::State to) {
   using State = Connection::State;
   switch (to) {
-    case State::Open: return from == State::Free;
+    case State::Connecting: return from == State::Free;
+    case State::Open: return from == State::Free || from == State::Connecting;
     case State::Flushing: return from == State::Open;
     case State::Lingering: return from == State::Flushing;
-    case State::Closing: return from == State::Open || from == State::Flushing || from == State::Lingering;
+    case State::Closing: return from != State::Free && from != State::Closing;
     case State::Free: return from == State::Closing;
   }
   return false;
@@ -57,9 +58,13 @@ void Connection::enter(State state) {
 }
 
 void Connection::open(int fd, uint32_t listener) {
-  enter(State::Open);
   fd_ = fd;
   listener_ = listener;
+  begin();
+}
+
+void Connection::begin() {
+  enter(State::Open);
   in_protocol_ = true;
   loop_.protocol().opened(*this);
   in_protocol_ = false;
@@ -67,11 +72,29 @@ void Connection::open(int fd, uint32_t listener) {
   if (state_ == State::Open) arm_receive();
 }
 
+void Connection::connect(int fd, const SocketAddress& address, Duration timeout) {
+  enter(State::Connecting);
+  fd_ = fd;
+  listener_ = kNoListener;
+  connecting_ = true;
+  set_own_deadline(timeout);
+  loop_.engine().connect(fd, token(Operation::Connect), address);
+}
+
+void Connection::connected(const Completion& completion) {
+  connecting_ = false;
+  if (state_ == State::Closing) return free_when_idle();
+  if (completion.result < 0) return connect_failed(-completion.result);
+  own_deadline_ = TimerWheel::kNever;
+  loop_.wheel().disarm(slot_);
+  begin();
+}
+
 void Connection::complete(const Completion& completion) {
-  if (completion.token.operation == Operation::Receive) {
-    received(completion);
-  } else {
-    sent(completion);
+  switch (completion.token.operation) {
+    case Operation::Connect: connected(completion); break;
+    case Operation::Receive: received(completion); break;
+    default: sent(completion); break;
   }
   loop_.account(*this);
 }
@@ -239,6 +262,7 @@ void Connection::finish(Linger linger) {
 
 void Connection::abort() {
   if (state_ == State::Lingering) return close();
+  if (state_ == State::Connecting) return connect_failed(ECANCELED);
   if (state_ != State::Open && state_ != State::Flushing) return;
   aborted_ = true;
   if (!in_protocol_) proceed();
@@ -287,10 +311,25 @@ void Connection::give_up() {
   close();
 }
 
-void Connection::close() {
-  if (state_ == State::Lingering) loop_.count_lingering(-1);
+void Connection::connect_failed(int error) {
+  begin_closing();
+  loop_.protocol().connect_failed(error);
+  // Not shutdown(2): a connect that was disconnected would be begun again by the kernel's next look at it.
+  if (connecting_) {
+    loop_.engine().cancel(fd_, token(Operation::Connect));
+    set_own_deadline(loop_.options().close_timeout);
+  }
+  free_when_idle();
+}
+
+void Connection::begin_closing() {
   enter(State::Closing);
   deadline_ = TimerWheel::kNever;
+}
+
+void Connection::close() {
+  if (state_ == State::Lingering) loop_.count_lingering(-1);
+  begin_closing();
   loop_.protocol().closed(*this);
   std::string().swap(input_);
   output_.clear();
@@ -303,7 +342,7 @@ void Connection::close() {
 }
 
 void Connection::free_when_idle() {
-  if (receiving_ || sending_now_) return;
+  if (connecting_ || receiving_ || sending_now_) return;
   loop_.engine().close(fd_);
   sending_.clear();
   loop_.take_back_buffer(sending_);
@@ -336,9 +375,12 @@ TimePoint Connection::deadline_passed(TimePoint now) {
     if (state_ == State::Closing) {
       // shutdown(2) should have ended them: the last resort, which is counted.
       loop_.count_forced_close();
+      if (connecting_) loop_.engine().cancel(fd_, token(Operation::Connect));
       if (receiving_) loop_.engine().cancel(fd_, token(Operation::Receive));
       if (sending_now_) loop_.engine().cancel(fd_, token(Operation::Send));
       own_deadline_ = now + loop_.options().close_timeout;
+    } else if (state_ == State::Connecting) {
+      connect_failed(ETIMEDOUT);
     } else {
       give_up();
     }

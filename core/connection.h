@@ -1,5 +1,7 @@
-// One accepted connection: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket: one
-// receive and one send in flight, nothing reused before its last completion, closed by one procedure.
+// One connection, accepted or made: a slot in the loop's pool, at a fixed address. It keeps the promises of the socket:
+// one receive and one send in flight, nothing reused before its last completion, closed by one procedure.
+//
+//   Connecting --made--> Open, or failed, late, abort(): Closing
 //
 //   Open --finish()--> Flushing --sent--> Lingering --end, silence, 30 s--> Closing --all completed--> Free
 //     |                    |                                                  ^
@@ -35,6 +37,8 @@ enum class Linger : uint8_t { No, Yes };
 
 class Connection {
  public:
+  static constexpr uint32_t kNoListener = UINT32_MAX;  // of a connection that Loop::connect() made
+
   Connection(Loop& loop, uint32_t slot) : loop_(loop), slot_(slot) { held_.slot = slot; }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -43,7 +47,7 @@ class Connection {
 
   [[nodiscard]] ConnectionId id() const { return {slot_, generation_}; }
   [[nodiscard]] int fd() const { return fd_; }
-  [[nodiscard]] uint32_t listener() const { return listener_; }  // the index that Loop::listen() returned
+  [[nodiscard]] uint32_t listener() const { return listener_; }  // what Loop::listen() returned, or kNoListener
   // True when bytes have come that will be offered once the answer under way is sent.
   [[nodiscard]] bool has_input() const { return sending_now_ && !input_.empty(); }
 
@@ -62,9 +66,10 @@ class Connection {
 
   // For the loop. ----------------------------------------------------------------------------------------------------
 
-  enum class State : uint8_t { Free, Open, Flushing, Lingering, Closing };
+  enum class State : uint8_t { Free, Connecting, Open, Flushing, Lingering, Closing };
 
   void open(int fd, uint32_t listener);
+  void connect(int fd, const SocketAddress& address, Duration timeout);
   void complete(const Completion& completion);
   void receive_again();                      // after a receive that found no buffer
   TimePoint deadline_passed(TimePoint now);  // returns the deadline in force afterwards
@@ -76,6 +81,8 @@ class Connection {
   [[nodiscard]] uint32_t generation() const { return generation_; }
 
  private:
+  void begin();
+  void connected(const Completion& completion);
   void received(const Completion& completion);
   void sent(const Completion& completion);
   void offer(std::string_view fresh);
@@ -87,7 +94,9 @@ class Connection {
   void arm_receive();
   void linger();
   void extend_lingering();
+  void connect_failed(int error);
   void close();
+  void begin_closing();
   void free_when_idle();
   void enter(State state);
   void set_own_deadline(Duration from_now);
@@ -110,6 +119,7 @@ class Connection {
   uint32_t listener_ = 0;
   State state_ = State::Free;
   Linger linger_ = Linger::No;
+  bool connecting_ = false;         // a connect is in flight
   bool receiving_ = false;          // a receive is in flight
   bool receive_cancelled_ = false;  // it has been asked to end
   bool lives_on_ = false;           // bytes have come before, so the next receive is a stream

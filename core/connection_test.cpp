@@ -30,6 +30,89 @@ TEST(Connection, AnswersKeepsAliveAndAnswersAgain) {
   EXPECT_FALSE(stage.closed());
 }
 
+// --- Made by us ------------------------------------------------------------------------------------------------------
+
+struct Dialling : Stage {
+  static constexpr int kOurs = 1'000'002;
+
+  Dialling() {
+    engine->next_socket(kOurs);
+    loop->connect(address, 3s);
+  }
+
+  SocketAddress address;
+};
+
+TEST(Connection, IsOpenedWhenItIsMade) {
+  Dialling stage;
+  EXPECT_EQ(stage.protocol.calls(), Calls{});
+  stage.protocol.on_opened = [](Connection& connection) {
+    EXPECT_EQ(connection.listener(), Connection::kNoListener);
+    connection.output() += "hello\n";
+  };
+  stage.engine->connects(Dialling::kOurs, 0);
+  stage.turn();
+  EXPECT_EQ(stage.protocol.calls(), Calls{"opened"});
+  EXPECT_EQ(stage.client(Dialling::kOurs).sending->copy, "hello\n");
+  ASSERT_TRUE(stage.client(Dialling::kOurs).reading);
+  stage.engine->sends(Dialling::kOurs);
+  stage.pass(10s);  // the time for the connect is no time for what follows
+  EXPECT_EQ(stage.protocol.calls(), Calls{});
+  stage.engine->receive_ends(Dialling::kOurs, -ECONNRESET);
+  stage.turn();
+  EXPECT_EQ(stage.protocol.calls(), Calls{"closed"});
+  EXPECT_TRUE(stage.closed(Dialling::kOurs));
+  EXPECT_EQ(stage.loop->counters().open.get(), 0U);
+}
+
+TEST(Connection, IsToldOfAsFailedOnceAndClosed) {
+  Dialling stage;
+  stage.engine->connects(Dialling::kOurs, -ECONNREFUSED);
+  stage.turn();
+  EXPECT_EQ(stage.protocol.calls(), Calls{"connect failed " + std::to_string(ECONNREFUSED)});
+  EXPECT_TRUE(stage.closed(Dialling::kOurs));
+  EXPECT_EQ(stage.loop->counters().open.get(), 0U);
+}
+
+TEST(Connection, GivesUpAConnectThatTakesTooLong) {
+  for (const int late : {-ECANCELED, 0}) {  // the cancel may come too late
+    Dialling stage;
+    stage.pass(3s);
+    EXPECT_EQ(stage.protocol.calls(), Calls{"connect failed " + std::to_string(ETIMEDOUT)});
+    ASSERT_TRUE(stage.client(Dialling::kOurs).connecting);
+    EXPECT_TRUE(stage.client(Dialling::kOurs).connecting->cancelled);
+    EXPECT_TRUE(stage.client(Dialling::kOurs).shutdowns.empty());
+    EXPECT_FALSE(stage.closed(Dialling::kOurs));
+    stage.engine->connects(Dialling::kOurs, late);
+    stage.turn();
+    EXPECT_EQ(stage.protocol.calls(), Calls{});
+    EXPECT_TRUE(stage.closed(Dialling::kOurs));
+  }
+}
+
+TEST(Connection, IsGivenUpByAHaltWhileItIsMade) {
+  Dialling stage;
+  stage.loop->halt();
+  EXPECT_EQ(stage.protocol.calls(), Calls{"connect failed " + std::to_string(ECANCELED)});
+  stage.engine->connects(Dialling::kOurs, -ECANCELED);
+  stage.engine->accept_ends(Stage::kListener, -EINVAL);
+  EXPECT_FALSE(stage.turn()) << "nothing is left to do";
+  EXPECT_TRUE(stage.closed(Dialling::kOurs));
+}
+
+TEST(Connection, FailsALittleLaterWhereThereIsNoSocket) {
+  Stage stage;
+  stage.engine->next_socket(-EMFILE);
+  const SocketAddress address;
+  stage.loop->connect(address, 3s);
+  stage.turn();
+  EXPECT_EQ(stage.protocol.calls(), Calls{});
+  stage.pass(100ms);
+  EXPECT_EQ(stage.protocol.calls(), Calls{"connect failed " + std::to_string(EMFILE)});
+}
+
+// --- Made by others --------------------------------------------------------------------------------------------------
+
 TEST(Connection, ReceivesOnceFirstAndAsAStreamFromThenOn) {
   Stage stage;
   stage.connect();

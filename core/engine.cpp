@@ -1,6 +1,8 @@
 #include "core/engine.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -70,6 +72,14 @@ int Engine::accept_now(int listener) {
   ::fcntl(listener, F_SETFL, ::fcntl(listener, F_GETFL) | O_NONBLOCK);
   const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   return fd < 0 ? -errno : fd;
+}
+
+int Engine::new_socket(int family) {
+  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return fd;
 }
 
 void set_reset_at_close(int fd) {

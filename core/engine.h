@@ -7,6 +7,8 @@
 //   3. Completions are delivered inside wait() only, on the thread that opened the engine.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -23,7 +25,7 @@ namespace kiln::core {
 using TimePoint = std::chrono::steady_clock::time_point;
 using Duration = std::chrono::nanoseconds;
 
-enum class Operation : uint8_t { Accept = 1, Receive, Send, Wake, Cancel };
+enum class Operation : uint8_t { Accept = 1, Receive, Send, Wake, Cancel, Connect };
 
 // Names an operation and its owner. A slot's generation changes whenever the slot gets a new owner, so that a late
 // completion is recognised as stale; neither a pointer nor a descriptor's number could do that.
@@ -46,7 +48,7 @@ struct Token {
 
 struct Completion {
   Token token;
-  int result = 0;                // Accept: the descriptor; Receive and Send: bytes; or a negative errno
+  int result = 0;                // Accept: the descriptor; Receive and Send: bytes; Connect: 0; or a negative errno
   bool more = false;             // true: the operation stays armed and will complete again
   std::span<const char> data{};  // Receive with result > 0: the bytes, until complete() returns
 };
@@ -57,6 +59,13 @@ class CompletionSink {
   // The wait is over; completions may follow. Called once a wait(), first.
   virtual void woke() = 0;
   virtual void complete(const Completion& completion) = 0;
+};
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
 // Of accepts and receives. Once: completes one time. Stream: completes again and again until it ends by itself or is
@@ -83,6 +92,10 @@ class Engine {
   // accept4(2) at once, whatever is armed: a new descriptor, or a negative errno; -EAGAIN when nobody waits. From then
   // on the listener is non-blocking, so nothing is to be armed on it again.
   virtual int accept_now(int listener);
+  // A new stream socket for connect(), or a negative errno.
+  virtual int new_socket(int family);
+  // Completes once. `address` is the engine's until then. Only where EngineOptions::connects is set.
+  virtual void connect(int fd, Token token, const SocketAddress& address) = 0;
   virtual void receive(int fd, Token token, Repeat mode) = 0;
   // Completes once, with fewer bytes than `data` only if the peer is gone or the operation was cancelled. `data` is the
   // engine's until then.
@@ -118,6 +131,7 @@ struct EngineOptions {
   unsigned submission_entries = 128;
   unsigned completion_entries = 2048;  // survivable when too small; 44 KiB of ring fit a 64 KiB RLIMIT_MEMLOCK
   unsigned buffers = 256;              // of 4 KiB each, a power of two: one batch of receives, not one a connection
+  bool connects = false;               // true: connect() is used; a server's ring is held to less
 };
 
 [[nodiscard]] base::Result<std::unique_ptr<Engine>> open_io_uring(const EngineOptions& options);

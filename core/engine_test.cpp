@@ -419,6 +419,71 @@ TEST_P(EngineTest, EndsABlockedSendByCancelOrShutdown) {
   }
 }
 
+constexpr Token kConnect{Operation::Connect, 1, 1};
+
+// The address of a listener on the loopback interface.
+SocketAddress address_of(int listener) {
+  SocketAddress address;
+  address.size = sizeof address.storage;
+  EXPECT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address.storage), &address.size), 0);
+  return address;
+}
+
+TEST_P(EngineTest, ConnectsAndTalks) {
+  open({.connects = true});
+  auto listener = listen({.address = "127.0.0.1"});
+  ASSERT_TRUE(listener.has_value());
+  const SocketAddress address = address_of(listener->get());
+  const base::Fd ours(engine->new_socket(AF_INET));
+  ASSERT_TRUE(ours.valid());
+  engine->connect(ours.get(), kConnect, address);
+  const Seen made = next();
+  EXPECT_EQ(made.token, kConnect);
+  EXPECT_EQ(made.result, 0);
+  const base::Fd peer(::accept(listener->get(), nullptr, nullptr));
+  engine->send(ours.get(), kSend, std::string_view("hello"));
+  EXPECT_EQ(next().result, 5);
+  engine->receive(ours.get(), kReceive, Repeat::Stream);
+  ASSERT_EQ(::write(peer.get(), "world", 5), 5);
+  EXPECT_EQ(next().bytes, "world");
+  engine->shutdown(ours.get(), SHUT_RDWR);
+  EXPECT_EQ(next().result, 0);
+}
+
+TEST_P(EngineTest, SaysThatNobodyListens) {
+  open({.connects = true});
+  auto listener = listen({.address = "127.0.0.1"});
+  ASSERT_TRUE(listener.has_value());
+  const SocketAddress address = address_of(listener->get());
+  listener->reset();
+  const base::Fd ours(engine->new_socket(AF_INET));
+  engine->connect(ours.get(), kConnect, address);
+  EXPECT_EQ(next().result, -ECONNREFUSED);
+}
+
+// A full backlog drops what knocks (net.ipv4.tcp_abort_on_overflow is 0), so that a connect hangs.
+TEST_P(EngineTest, CancelsAConnectThatHangs) {
+  open({.connects = true});
+  auto listener = listen({.address = "127.0.0.1", .backlog = 0});
+  ASSERT_TRUE(listener.has_value());
+  const SocketAddress address = address_of(listener->get());
+  std::vector<base::Fd> ours;
+  for (uint32_t i = 0; i < 8; ++i) {
+    ours.emplace_back(engine->new_socket(AF_INET));
+    engine->connect(ours.back().get(), {Operation::Connect, 1, i}, address);
+  }
+  engine->wait(Duration::zero(), sink);
+  for (uint32_t i = 0; i < 8; ++i) engine->cancel(ours[i].get(), {Operation::Connect, 1, i});
+  std::map<uint32_t, int> results;
+  for (int i = 0; i < 8; ++i) {
+    const Seen ended = next();
+    EXPECT_FALSE(ended.more);
+    results[ended.token.slot] = ended.result;
+  }
+  EXPECT_EQ(results.size(), 8U) << "each ended once";
+  EXPECT_EQ(results[7], -ECANCELED);
+}
+
 INSTANTIATE_TEST_SUITE_P(Both, EngineTest, testing::Values(EngineKind::IoUring, EngineKind::Epoll),
                          [](const auto& row) { return std::string(engine_name(row.param)); });
 

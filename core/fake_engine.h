@@ -35,6 +35,7 @@ class FakeEngine final : public Engine {
     bool open = true;
     std::optional<Armed> reading;  // a receive, or a listener's accept
     std::optional<Armed> sending;
+    std::optional<Armed> connecting;
     std::vector<int> shutdowns;  // each with its `how`
     bool resets = false;         // true when close() is to be a reset
     std::deque<int> backlog;     // of a listener
@@ -71,6 +72,14 @@ class FakeEngine final : public Engine {
     if (!sending || sending->ending) return complain("scripted the end of a send that is not in flight", fd);
     sending->ending = true;
     script_.push_back({.fd = fd, .token = sending->token, .result = result});
+  }
+
+  // The end of a connect.
+  void connects(int fd, int result) {
+    auto& connecting = descriptors_[fd].connecting;
+    if (!connecting || connecting->ending) return complain("scripted the end of a connect that is not in flight", fd);
+    connecting->ending = true;
+    script_.push_back({.fd = fd, .token = connecting->token, .result = result});
   }
 
   // As the kernel would after shutdown(2) or a cancel: whatever is in flight ends.
@@ -115,6 +124,15 @@ class FakeEngine final : public Engine {
     return fd;
   }
 
+  // The number that next_socket() was told of, or what it is by itself.
+  int new_socket(int /*family*/) override { return next_socket_; }
+  void next_socket(int fd) { next_socket_ = fd; }
+
+  void connect(int fd, Token token, const SocketAddress& /*address*/) override {
+    descriptors_[fd] = {};
+    arm(fd, descriptors_[fd].connecting, {.token = token}, "connect");
+  }
+
   void receive(int fd, Token token, Repeat mode) override {
     ++descriptors_[fd].receives;
     arm(fd, descriptors_[fd].reading, {.token = token, .mode = mode}, "receive");
@@ -132,6 +150,7 @@ class FakeEngine final : public Engine {
     Descriptor& d = used(fd, "cancel");
     if (d.reading && d.reading->token == token) d.reading->cancelled = true;
     if (d.sending && d.sending->token == token) d.sending->cancelled = true;
+    if (d.connecting && d.connecting->token == token) d.connecting->cancelled = true;
   }
 
   void shutdown(int fd, int how) override { used(fd, "shutdown").shutdowns.push_back(how); }
@@ -142,6 +161,7 @@ class FakeEngine final : public Engine {
     Descriptor& d = used(fd, "close");
     if (d.reading) complain("close with a receive or accept in flight", fd);
     if (d.sending) complain("close with a send in flight", fd);
+    if (d.connecting) complain("close with a connect in flight", fd);
     d.open = false;
     closed_.push_back(fd);
   }
@@ -224,6 +244,7 @@ class FakeEngine final : public Engine {
         d.sending.reset();
         return;
       }
+      case Operation::Connect: return d.connecting.reset();
       default: return;
     }
   }
@@ -237,6 +258,7 @@ class FakeEngine final : public Engine {
   std::deque<Scripted> script_;
   std::vector<int> closed_;
   std::vector<std::string> violations_;
+  int next_socket_ = -EMFILE;
 };
 
 }  // namespace kiln::core

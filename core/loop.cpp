@@ -82,6 +82,7 @@ void Loop::complete(const Completion& completion) {
       for (Mailbox::Letter& letter : mailbox_->take()) letter();
       if (!completion.more) engine_->watch(mailbox_->eventfd(), token);
       return;
+    case Operation::Connect:
     case Operation::Receive:
     case Operation::Send: {
       CHECK(token.slot < connections_.size());
@@ -171,18 +172,28 @@ void Loop::open_connection(int fd, uint32_t listener) {
     engine_->close(fd);
     return;
   }
-  uint32_t slot;
-  if (free_slots_.empty()) {
-    slot = static_cast<uint32_t>(connections_.size());
-    connections_.emplace_back(*this, slot);
-  } else {
-    slot = free_slots_.back();
-    free_slots_.pop_back();
-  }
+  const uint32_t slot = take_slot();
   ++listening.open;
   counters_.accepted.add();
-  counters_.open.add();
   connections_[slot].open(fd, listener);
+}
+
+void Loop::connect(const SocketAddress& address, Duration timeout) {
+  const int fd = halted_ ? -ECANCELED : engine_->new_socket(address.storage.ss_family);
+  // Later, so that who tries again at once does not spin through a shortage.
+  if (fd < 0) return schedule(now_ + kPauseMin, [this, error = -fd] { protocol_.connect_failed(error); });
+  connections_[take_slot()].connect(fd, address, timeout);
+}
+
+uint32_t Loop::take_slot() {
+  counters_.open.add();
+  if (free_slots_.empty()) {
+    connections_.emplace_back(*this, static_cast<uint32_t>(connections_.size()));
+    return static_cast<uint32_t>(connections_.size() - 1);
+  }
+  const uint32_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  return slot;
 }
 
 void Loop::released(uint32_t slot, uint32_t listener) {
@@ -191,6 +202,7 @@ void Loop::released(uint32_t slot, uint32_t listener) {
   counters_.held_bytes.set(holders_.bytes());
   free_slots_.push_back(slot);
   counters_.open.set(counters_.open.get() - 1);
+  if (listener == Connection::kNoListener) return;
   Listening& listening = listening_[listener];
   --listening.open;
   if (listening.open <= low_water(listening.connections_max)) arm_accept(listening, listener);

@@ -60,6 +60,10 @@ class Loop final : public CompletionSink {
   // Accepts on `listener` while fewer than `connections_max` of its connections are open. Returns its index.
   uint32_t listen(base::Fd listener, uint32_t connections_max);
 
+  // Makes a connection; opened() or connect_failed() of the protocol follows, the latter with ETIMEDOUT after
+  // `timeout`. `address` outlives the loop. The loop's thread.
+  void connect(const SocketAddress& address, Duration timeout);
+
   void run();   // until drained or halted
   bool turn();  // one turn; false when there is nothing left to do
 
@@ -124,6 +128,7 @@ class Loop final : public CompletionSink {
   void arm_accept(Listening& listening, uint32_t index);
   [[nodiscard]] static uint32_t room(const Listening& listening);
   void open_connection(int fd, uint32_t listener);
+  uint32_t take_slot();
   void close_listener(Listening& listening);
   void arm_starved();
   void expire(bool drained);

@@ -20,6 +20,9 @@ class Protocol {
 
   virtual void opened(Connection& connection) = 0;
 
+  // In place of opened(): Loop::connect() has come to nothing, for that errno. Nothing else follows.
+  virtual void connect_failed(int /*error*/) {}
+
   // Bytes to work on. Answers go to connection.output(). Returns how many bytes it is done with; the rest is kept and
   // offered again, in front of what arrives, and when what was written has been sent. `input` dies on return, and may
   // be empty. Not called while an earlier answer is still being sent: one batch of answers in memory, not more.

@@ -25,9 +25,10 @@ constexpr unsigned kSetupFlags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_I
                                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
                                  IORING_SETUP_R_DISABLED;
 
-// What fill() below makes, and the one registration that is still to come: the descriptor's, given back at the end.
+// What fill() below makes, the last one for clients alone, and the registration that is still to come: the
+// descriptor's, given back at the end.
 constexpr uint8_t kOperations[] = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
-                                   IORING_OP_ASYNC_CANCEL};
+                                   IORING_OP_ASYNC_CANCEL, IORING_OP_CONNECT};
 constexpr uint8_t kSubmissionFlags = IOSQE_BUFFER_SELECT;
 constexpr uint8_t kRegistrations[] = {IORING_UNREGISTER_RING_FDS};
 
@@ -50,10 +51,11 @@ int register_with(const io_uring& ring, uint64_t operation, const void* argument
   return result < 0 ? -errno : static_cast<int>(result);
 }
 
-int register_restrictions(const io_uring& ring) {
+int register_restrictions(const io_uring& ring, Ring::Use use) {
   std::array<io_uring_restriction, std::size(kOperations) + std::size(kRegistrations) + 1> rules{};
   size_t used = 0;
   for (const uint8_t operation : kOperations) {
+    if (operation == IORING_OP_CONNECT && use == Ring::Use::Serve) continue;
     rules[used].opcode = IORING_RESTRICTION_SQE_OP;
     rules[used++].sqe_op = operation;
   }
@@ -89,6 +91,9 @@ void fill(io_uring_sqe& sqe, const Submission& submission) {
       // WAITALL: one completion for the whole buffer, however slowly the peer reads.
       io_uring_prep_send(&sqe, submission.fd, submission.data.data(), submission.data.size(),
                          MSG_NOSIGNAL | MSG_WAITALL);
+      break;
+    case Submission::Kind::Connect:
+      io_uring_prep_connect(&sqe, submission.fd, submission.address->get(), submission.address->size);
       break;
     case Submission::Kind::Watch: io_uring_prep_poll_multishot(&sqe, submission.fd, POLLIN); break;
     case Submission::Kind::Cancel: io_uring_prep_cancel64(&sqe, submission.target, 0); break;
@@ -162,8 +167,8 @@ void Ring::give_back_descriptor() {
   register_with(*ring_, IORING_UNREGISTER_RING_FDS, &entry, 1);
 }
 
-base::Result<void> Ring::lock_and_enable() {
-  const int restricted = register_restrictions(*ring_);
+base::Result<void> Ring::lock_and_enable(Use use) {
+  const int restricted = register_restrictions(*ring_, use);
   if (restricted < 0) restrictions_ = base::system_error("restricting the ring", -restricted);
   const int enabled = register_with(*ring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   if (enabled < 0) return base::system_error("enabling the ring", -enabled);

@@ -15,13 +15,14 @@ namespace kiln::core {
 
 // A submission, before it is an SQE.
 struct Submission {
-  enum class Kind : uint8_t { Accept, AcceptStream, Receive, ReceiveStream, Send, Watch, Cancel };
+  enum class Kind : uint8_t { Accept, AcceptStream, Receive, ReceiveStream, Send, Watch, Cancel, Connect };
   Kind kind;
   int fd = -1;
   uint64_t user_data = 0;
-  uint64_t target = 0;           // Cancel: user_data of the operation
-  std::span<const char> data{};  // Send
-  bool poll_first = true;        // Receive*: false when data is known to wait
+  uint64_t target = 0;                     // Cancel: user_data of the operation
+  std::span<const char> data{};            // Send
+  const SocketAddress* address = nullptr;  // Connect
+  bool poll_first = true;                  // Receive*: false when data is known to wait
 };
 
 // A completion, copied out of the queue.
@@ -47,10 +48,12 @@ class Ring {
   Ring& operator=(Ring&&) = delete;
   ~Ring();
 
-  // Takes away, for good, every operation and registration that the server does not use, and opens the ring to the
+  enum class Use : uint8_t { Serve, ServeAndConnect };
+
+  // Takes away, for good, every operation and registration that this use has no need of, and opens the ring to the
   // calling thread, which owns it from here on. An error when the ring cannot be opened; a kernel that refuses the
   // restrictions alone leaves an unrestricted ring behind, and restrictions() tells why.
-  [[nodiscard]] base::Result<void> lock_and_enable();
+  [[nodiscard]] base::Result<void> lock_and_enable(Use use);
   [[nodiscard]] const base::Result<void>& restrictions() const { return restrictions_; }
 
   // False when the queue is full and the kernel takes nothing now: the kernel's weather, not our mistake.

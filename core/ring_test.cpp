@@ -29,7 +29,7 @@ class RingTest : public testing::Test {
   }
 
   void lock() {
-    const auto enabled = ring->lock_and_enable();
+    const auto enabled = ring->lock_and_enable(Ring::Use::Serve);
     ASSERT_TRUE(enabled.has_value()) << enabled.error().what;
     ASSERT_TRUE(ring->restrictions().has_value()) << ring->restrictions().error().what;
   }

@@ -40,6 +40,7 @@ class ScriptedProtocol final : public Protocol {
     calls_.push_back("receive " + std::string(input));
     return on_receive(connection, input);
   }
+  void connect_failed(int error) override { calls_.push_back("connect failed " + std::to_string(error)); }
   void input_ended(Connection& connection) override { call("ended", on_ended, connection); }
   void expired(Connection& connection) override { call("expired", on_expired, connection); }
   size_t held_bytes(const Connection&) const override { return kept_bytes; }

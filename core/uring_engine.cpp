@@ -29,6 +29,10 @@ class UringEngine final : public Engine {
            .user_data = token.pack()});
   }
 
+  void connect(int fd, Token token, const SocketAddress& address) override {
+    issue({.kind = Submission::Kind::Connect, .fd = fd, .user_data = token.pack(), .address = &address});
+  }
+
   void receive(int fd, Token token, Repeat mode) override {
     issue({.kind = mode == Repeat::Once ? Submission::Kind::Receive : Submission::Kind::ReceiveStream,
            .fd = fd,
@@ -139,7 +143,8 @@ base::Result<std::unique_ptr<Engine>> open_io_uring(const EngineOptions& options
   if (!ring) return std::unexpected(std::move(ring.error()));
   auto buffers = BufferRing::open(*ring, options.buffers);
   if (!buffers) return std::unexpected(std::move(buffers.error()));
-  if (auto enabled = ring->lock_and_enable(); !enabled) return std::unexpected(std::move(enabled.error()));
+  const auto use = options.connects ? Ring::Use::ServeAndConnect : Ring::Use::Serve;
+  if (auto enabled = ring->lock_and_enable(use); !enabled) return std::unexpected(std::move(enabled.error()));
   return std::make_unique<UringEngine>(std::move(*buffers), std::move(*ring));
 }
 

@@ -7,7 +7,7 @@ build_packages=(g++ cmake ninja-build pkg-config liburing-dev libseccomp-dev lib
 # prometheus is here for promtool, util-linux for setarch, golang-go for the MongoDB test server.
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 curl apache2-utils wrk prometheus iproute2 util-linux
   procps golang-go ca-certificates)
-bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng)
+bench_packages=(wrk apache2-utils nginx-light util-linux stress-ng busybox curl python3-yaml)
 image_packages=(debootstrap buildah podman runc conmon netavark aardvark-dns catatonit uidmap iptables nftables
   golang-github-containers-common golang-github-containers-image curl jq iproute2)
 
