@@ -8,9 +8,11 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "base/quantity.h"
 #include "http/ascii.h"
 #include "http/target.h"
 
@@ -41,7 +43,33 @@ std::chrono::nanoseconds time_of(double seconds) {
 
 // --- JSON ------------------------------------------------------------------------------------------------------------
 
-std::string example(const AmountLimit& limit) { return fmt::format(R"({{"{}":300,"{}":60}})", limit.name, kSeconds); }
+// A member that an object may have.
+struct Member {
+  AmountLimit limit;
+  double example;
+  bool is_optional = false;  // true: it may be left out, and is not in the example
+};
+
+constexpr AmountLimit kSecondsLimit{.name = kSeconds, .max = kSecondsMax, .reason = ", a day"};
+constexpr Member kSecondsMember{.limit = kSecondsLimit, .example = 60};
+
+std::string example(std::span<const Member> members) {
+  std::string text;
+  for (const Member& member : members) {
+    if (member.is_optional) continue;
+    text += fmt::format("{}\"{}\":{}", text.empty() ? "" : ",", member.limit.name, member.example);
+  }
+  return "{" + text + "}";
+}
+
+std::string names(std::span<const Member> members) {
+  std::string text;
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (i > 0) text += i + 1 < members.size() ? ", " : " and ";
+    text += members[i].limit.name;
+  }
+  return text.empty() ? "none" : text;
+}
 
 // simdjson tells where it stands, but not behind the end nor of a body that it did not begin with.
 std::unexpected<Problem> not_json(std::string_view why, const simdjson::padded_string& body,
@@ -100,43 +128,45 @@ std::expected<double, Problem> read_amount(const simdjson::padded_string& body, 
   return number;
 }
 
-std::expected<HoldRequest, Problem> read_hold(const simdjson::padded_string& body, const AmountLimit& limit) {
+// The numbers of an object, in the order of `members`.
+using Numbers = std::vector<std::optional<double>>;
+
+std::expected<Numbers, Problem> read_numbers(std::string_view text, std::span<const Member> members) {
+  const simdjson::padded_string body(text);
   ondemand::parser parser;
   ondemand::document document;
   if (const auto error = parser.iterate(body).get(document)) return not_json(error, body);
   ondemand::object object;
   if (const auto error = document.get_object().get(object)) {
     if (error != simdjson::INCORRECT_TYPE) return not_json(error, body);
-    return not_wanted(body, fmt::format("The body must be an object such as {}.", example(limit)));
+    return not_wanted(body, fmt::format("The body must be an object such as {}.", example(members)));
   }
 
-  const AmountLimit seconds_limit{.name = kSeconds, .max = kSecondsMax, .reason = ", a day"};
-  std::optional<double> amount;
-  std::optional<double> seconds;
+  Numbers numbers(members.size());
   for (auto next : object) {
     ondemand::field field;
     if (const auto error = std::move(next).get(field)) return not_json(error, body, document.current_location());
     std::string_view name;
     if (const auto error = field.unescaped_key().get(name)) return not_json(error, body, document.current_location());
-    const bool is_amount = name == limit.name;
-    if (!is_amount && name != kSeconds) {
-      return not_wanted(body,
-                        fmt::format("Unknown member '{}'; there are {} and {}.", shown(name), limit.name, kSeconds));
+    const auto member = std::ranges::find(members, name, [](const Member& known) { return known.limit.name; });
+    if (member == members.end()) {
+      return not_wanted(body, fmt::format("Unknown member '{}'; there are {}.", shown(name), names(members)));
     }
-    std::optional<double>& given = is_amount ? amount : seconds;
+    std::optional<double>& given = numbers[static_cast<size_t>(member - members.begin())];
     if (given) return not_wanted(body, fmt::format("{} is given twice.", name));
-    const auto number = read_amount(body, document, field.value(), is_amount ? limit : seconds_limit);
+    const auto number = read_amount(body, document, field.value(), member->limit);
     if (!number) return std::unexpected(number.error());
     given = *number;
   }
   // Out of bounds is where a whole document has been read.
   const auto rest = document.current_location();
   if (rest.error() != simdjson::OUT_OF_BOUNDS) return not_json("something follows the object", body, rest);
-  if (!amount || !seconds) {
-    return not_wanted(body, fmt::format("{} is missing; the body must be an object such as {}.",
-                                        amount ? kSeconds : limit.name, example(limit)));
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (numbers[i] || members[i].is_optional) continue;
+    return not_wanted(body, fmt::format("{} is missing; the body must be an object such as {}.", members[i].limit.name,
+                                        example(members)));
   }
-  return HoldRequest{.amount = *amount, .time = time_of(*seconds)};
+  return numbers;
 }
 
 // --- Forms -----------------------------------------------------------------------------------------------------------
@@ -193,7 +223,48 @@ class Form {
 }  // namespace
 
 std::expected<HoldRequest, Problem> parse_hold(std::string_view body, const AmountLimit& limit) {
-  return read_hold(simdjson::padded_string(body), limit);
+  const Member members[] = {{.limit = limit, .example = 300}, kSecondsMember};
+  const auto numbers = read_numbers(body, members);
+  if (!numbers) return std::unexpected(numbers.error());
+  return HoldRequest{.amount = *(*numbers)[0], .time = time_of(*(*numbers)[1])};
+}
+
+std::expected<FaultRequest, Problem> parse_fault(FaultKind kind, std::string_view body) {
+  constexpr AmountLimit kMilliseconds{.name = "ms", .max = 60'000, .reason = ", a minute"};
+  constexpr AmountLimit kPercent{.name = "percent", .max = 100, .reason = ""};
+  constexpr double kStatusMin = 500;
+  constexpr AmountLimit kStatus{.name = "status", .max = 599, .reason = ", whole and at least 500"};
+  std::vector<Member> members{kSecondsMember};
+  if (kind == FaultKind::Latency) members = {{.limit = kMilliseconds, .example = 200}, kSecondsMember};
+  if (kind == FaultKind::Errors) {
+    members = {{.limit = kPercent, .example = 20},
+               kSecondsMember,
+               {.limit = kStatus, .example = 503, .is_optional = true}};
+  }
+  const auto numbers = read_numbers(body, members);
+  if (!numbers) return std::unexpected(numbers.error());
+  const auto number = [&](std::string_view name) -> std::optional<double> {
+    const auto at = std::ranges::find(members, name, [](const Member& member) { return member.limit.name; });
+    return at == members.end() ? std::nullopt : (*numbers)[static_cast<size_t>(at - members.begin())];
+  };
+
+  FaultRequest asked{.kind = kind, .time = time_of(*number(kSeconds))};
+  if (const auto ms = number(kMilliseconds.name)) asked.latency = time_of(*ms / 1000);
+  if (const auto percent = number(kPercent.name)) asked.percent = *percent;
+  if (const auto status = number(kStatus.name)) {
+    if (*status < kStatusMin || *status != std::floor(*status)) {
+      return out_of_range(422, {}, kStatus, fmt::format("{}", *status));
+    }
+    asked.status = static_cast<int>(*status);
+  }
+  return asked;
+}
+
+std::expected<void, Problem> parse_crash(std::string_view body) {
+  if (body.empty()) return {};
+  const auto numbers = read_numbers(body, {});
+  if (!numbers) return std::unexpected(numbers.error());
+  return {};
 }
 
 std::expected<HoldRequest, Problem> parse_consume(const http::Request& request, const AmountLimit& limit) {
@@ -204,6 +275,11 @@ std::expected<HoldRequest, Problem> parse_consume(const http::Request& request, 
   const auto seconds = form->number(kDurationSec);
   if (!seconds) return std::unexpected(seconds.error());
   return HoldRequest{.amount = *amount, .time = time_of(*seconds)};
+}
+
+std::optional<uint64_t> parse_id(std::string_view text) {
+  const auto id = base::parse_integer(text);
+  return id && std::to_string(*id) == text ? std::optional(*id) : std::nullopt;
 }
 
 std::string hold_warning(double asked_millicores, std::optional<double> limit_millicores, size_t workers) {

@@ -134,6 +134,75 @@ TEST(ControlRequest, WarnsOfWhatCannotBeReached) {
   EXPECT_NE(hold_warning(1001, 1500, 1).find("no more than 1000"), std::string::npos);
 }
 
+TEST(ControlRequest, TakesAFault) {
+  const auto hang = parse_fault(FaultKind::Hang, R"({"seconds":0.5})");
+  ASSERT_TRUE(hang);
+  EXPECT_EQ(hang->kind, FaultKind::Hang);
+  EXPECT_EQ(hang->time, 500ms);
+  EXPECT_EQ(hang->latency, 0ns);
+  EXPECT_EQ(hang->percent, 0);
+
+  const auto latency = parse_fault(FaultKind::Latency, R"({"seconds":60,"ms":1.5})");
+  ASSERT_TRUE(latency);
+  EXPECT_EQ(latency->latency, 1500us);
+  EXPECT_EQ(latency->time, 60s);
+  EXPECT_TRUE(parse_fault(FaultKind::Latency, R"({"seconds":86400,"ms":60000})"));
+
+  const auto errors = parse_fault(FaultKind::Errors, R"({"percent":12.5,"seconds":60})");
+  ASSERT_TRUE(errors);
+  EXPECT_EQ(errors->percent, 12.5);
+  EXPECT_EQ(errors->status, 503);
+  for (const int status : {500, 599}) {
+    const auto other =
+        parse_fault(FaultKind::Errors, R"({"status":)" + std::to_string(status) + R"(,"percent":100,"seconds":1})");
+    ASSERT_TRUE(other);
+    EXPECT_EQ(other->status, status);
+  }
+}
+
+TEST(ControlRequest, RefusesWhatIsNoFault) {
+  const struct {
+    FaultKind kind;
+    std::string_view body;
+    int status;
+    std::string_view words;
+  } rows[] = {
+      {FaultKind::Unready, "", 400, "not JSON"},
+      {FaultKind::Unready, "[]", 422, R"(such as {"seconds":60})"},
+      {FaultKind::Unready, "{}", 422, "seconds is missing"},
+      {FaultKind::Unready, R"({"seconds":0})", 422, "seconds is 0;"},
+      {FaultKind::Unready, R"({"seconds":86400.1})", 422, "at most 86400, a day"},
+      {FaultKind::Unready, R"({"seconds":30,"ms":5})", 422, "'ms'; there are seconds."},
+      {FaultKind::Hang, R"({"seconds":30}x)", 400, "not JSON"},
+      {FaultKind::Latency, R"({"seconds":30})", 422, R"(ms is missing; the body must be an object such as {"ms":200,)"},
+      {FaultKind::Latency, R"({"ms":60001,"seconds":30})", 422, "at most 60000, a minute"},
+      {FaultKind::Latency, R"({"ms":0,"seconds":30})", 422, "ms is 0;"},
+      {FaultKind::Errors, R"({"seconds":30})", 422, R"({"percent":20,"seconds":60})"},
+      {FaultKind::Errors, R"({"percent":100.5,"seconds":30})", 422, "percent is 100.5;"},
+      {FaultKind::Errors, R"({"percent":5,"seconds":30,"code":500})", 422, "there are percent, seconds and status."},
+      {FaultKind::Errors, R"({"percent":5,"seconds":30,"status":499})", 422, "status is 499;"},
+      {FaultKind::Errors, R"({"percent":5,"seconds":30,"status":600})", 422, "at most 599, whole and at least 500"},
+      {FaultKind::Errors, R"({"percent":5,"seconds":30,"status":500.5})", 422, "status is 500.5;"},
+  };
+  for (const auto& row : rows) {
+    const auto fault = parse_fault(row.kind, row.body);
+    ASSERT_FALSE(fault) << row.body;
+    EXPECT_EQ(fault.error().status, row.status) << row.body << ": " << fault.error().detail;
+    EXPECT_NE(fault.error().detail.find(row.words), std::string::npos) << row.body << ": " << fault.error().detail;
+  }
+}
+
+TEST(ControlRequest, ACrashTakesNothing) {
+  EXPECT_TRUE(parse_crash(""));
+  EXPECT_TRUE(parse_crash(" {} "));
+  EXPECT_EQ(parse_crash("x").error().status, 400);
+  EXPECT_EQ(parse_crash("[]").error().status, 422);
+  const auto timed = parse_crash(R"({"seconds":5})");
+  ASSERT_FALSE(timed);
+  EXPECT_EQ(timed.error().status, 422);
+  EXPECT_NE(timed.error().detail.find("'seconds'; there are none."), std::string::npos) << timed.error().detail;
+}
+
 http::RequestHead head_of(std::string_view query, std::string_view content_type = {}) {
   http::RequestHead head{};
   head.query = query;

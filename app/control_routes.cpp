@@ -14,7 +14,6 @@
 #include "app/control_request.h"
 #include "app/pod.h"
 #include "app/worker.h"
-#include "base/quantity.h"
 #include "core/workers.h"
 #include "http/response.h"
 
@@ -52,12 +51,6 @@ std::string hold_list(const std::vector<Hold>& holds, core::TimePoint now) {
   std::string list;
   for (const Hold& hold : holds) list += fmt::format("{}{{{}}}", list.empty() ? "" : ",", hold_members(hold, now));
   return list;
-}
-
-// An id as we write it: "1", not "01" nor "%31".
-std::optional<uint64_t> parse_id(std::string_view text) {
-  const auto id = base::parse_integer(text);
-  return id && std::to_string(*id) == text ? std::optional(*id) : std::nullopt;
 }
 
 AmountLimit millicores_limit() {

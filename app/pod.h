@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "app/bumped_metrics.h"
+#include "app/faults.h"
 #include "app/identity.h"
 #include "app/metrics.h"
 #include "app/settings.h"
@@ -27,6 +28,8 @@
 
 namespace kiln::app {
 
+class Worker;
+
 enum class Life : uint8_t { Starting, Ready, Draining };
 
 // What one worker lets others read.
@@ -37,6 +40,7 @@ struct WorkerView {
   burn::Burner* burner = nullptr;
   const burn::ServingMeter* meter = nullptr;
   const base::Counter* in_flight = nullptr;
+  Worker* worker = nullptr;  // to post to
 };
 
 struct Pod {
@@ -54,6 +58,7 @@ struct Pod {
   std::atomic<burn::Duration::rep> burn_waiting{0};  // of all workers' burners: --burn-queue bounds the process
   burn::MemoryHolds memory;
   BumpedMetrics bumped;
+  Faults faults;
   std::unique_ptr<store::Store> store;  // set before the workers; it is stopped before they are gone
 
   // Set while Life::Starting, before anything is served.

@@ -157,6 +157,15 @@ void histogram(const base::Histogram<n>& values, const std::string& label, Metri
   out.sample(label, count, "_count");
 }
 
+void faults(const Pod& pod, MetricsText& out) {
+  if (!pod.settings.faults) return;
+  const core::TimePoint now = std::chrono::steady_clock::now();
+  out.family("kiln_fault_active", Type::Gauge, "1 while a fault of this kind is in force (--faults).");
+  for (const FaultKind kind : kFaultKinds) {
+    out.sample(MetricsText::label("fault", fault_name(kind)), uint64_t{pod.faults.is_active(kind, now) ? 1U : 0U});
+  }
+}
+
 void records(const Pod& pod, MetricsText& out) {
   using store::Operation;
   constexpr std::array kOperations{Operation::Insert, Operation::Remove, Operation::Find, Operation::List};
@@ -268,6 +277,7 @@ MetricsText render_own(Pod& pod, const std::vector<std::string_view>& routes) {
   burns(pod, out);
   overhead(pod, routes, out);
   holds(pod, out);
+  faults(pod, out);
   records(pod, out);
   loop(pod, out);
   cpu(pod, pod.usage.snapshot(), out);

@@ -231,7 +231,10 @@ void Worker::probe(const http::Request& request, http::Reply& reply, std::string
          {.status = passed ? 200 : 503, .content_type = kText, .body = body, .fields = "Cache-Control: no-store\r\n"});
 }
 
-void Worker::live(const http::Request& request, http::Reply& reply) { probe(request, reply, "loop", true, {}); }
+void Worker::live(const http::Request& request, http::Reply& reply) {
+  const bool is_healthy = !pod_.faults.is_active(FaultKind::Unhealthy, loop_.now());
+  probe(request, reply, "loop", is_healthy, "unhealthy by a fault; GET /fault tells more");
+}
 
 void Worker::ready(const http::Request& request, http::Reply& reply) {
   const Life life = pod_.life.load(std::memory_order_relaxed);
@@ -241,7 +244,11 @@ void Worker::ready(const http::Request& request, http::Reply& reply) {
     const std::string why_not = pod_.store->why_not();
     beside = why_not.empty() ? "[+] store ok\n" : fmt::format("[-] store failed: {} (ready all the same)\n", why_not);
   }
-  probe(request, reply, "accepting", life == Life::Ready, life == Life::Draining ? "draining" : "starting", beside);
+  const bool is_faulty = life == Life::Ready && pod_.faults.is_active(FaultKind::Unready, loop_.now());
+  std::string_view why_not = "starting";
+  if (life == Life::Draining) why_not = "draining";
+  if (is_faulty) why_not = "unready by a fault; GET /fault tells more";
+  probe(request, reply, "accepting", life == Life::Ready && !is_faulty, why_not, beside);
 }
 
 void Worker::started(const http::Request& request, http::Reply& reply) {

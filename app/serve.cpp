@@ -381,6 +381,9 @@ int serve(const ServeSettings& settings) {
   confinement.sandbox = enter_sandbox(settings);
   pod.life = Life::Ready;
   log_start(pod, count, confinement, port, admin_port);
+  if (settings.fault_from_the_start) {
+    log_fault(*pod.faults.add({.kind = *settings.fault_from_the_start}, std::chrono::steady_clock::now()));
+  }
   for (const auto& thread : threads) thread->start(true);
 
   wind_down(pod, *control, workers, control->wait(std::nullopt, count.count));

@@ -116,6 +116,16 @@ base::Result<void> apply_control_token(const std::string& text, ServeSettings& s
   return {};
 }
 
+// Those that a whole version of a program can have, and that need nothing more said.
+base::Result<void> apply_faults(const std::string& text, ServeSettings& settings) {
+  settings.fault_from_the_start = std::nullopt;
+  const auto kind = fault_named(text);
+  if (kind == FaultKind::Unready || kind == FaultKind::Unhealthy) settings.fault_from_the_start = kind;
+  settings.faults = settings.fault_from_the_start || text == "1" || text == "true";
+  if (settings.faults || text == "0" || text == "false") return {};
+  return not_accepted(text, "1 or true, 0 or false, or what this server shall be from the start: unready, unhealthy");
+}
+
 base::Result<void> apply_data_uri(const std::string& text, ServeSettings& settings) {
   if (!text.empty()) {
     if (auto location = parse_data_uri(text); !location) return std::unexpected(std::move(location.error()));
@@ -271,6 +281,10 @@ std::vector<Setting> serve_settings() {
       {"--data-batch", "N", "512", "most requests that share a transaction", integer(&S::data_batch, 1, 10'000)},
       {"--data-timeout", "TIME", "10s", "how long a request waits for the database",
        duration(&S::data_timeout, 10ms, 1h)},
+      {"--faults", "", "false",
+       "let POST /fault/... break this server, to watch Kubernetes react; --faults=unready and --faults=unhealthy: it "
+       "is that from the start",
+       apply_faults},
       {"--no-sandbox", "", "false",
        "keep the system calls that a server never makes: other programs, new rings, mounts", on_or_off(&S::no_sandbox)},
   };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "app/cost.h"
+#include "app/faults.h"
 #include "base/result.h"
 #include "core/engine.h"
 
@@ -53,6 +54,8 @@ struct ServeSettings {
   uint64_t cost_seed = 0;        // each worker draws with this and its index
   double access_log = 0;         // share of requests, 0 to 1
   std::optional<std::string> control_token;
+  bool faults = false;                             // true: whoever may command may break this server
+  std::optional<FaultKind> fault_from_the_start;  // Unready or Unhealthy
   bool no_sandbox = false;  // true: the process denies itself no system call
 };
 

@@ -70,6 +70,30 @@ TEST(Settings, CostsAreOfRoutesThatAreServed) {
       << refused.error().what;
 }
 
+TEST(Settings, FaultsAreAllowedOrThereFromTheStart) {
+  const struct {
+    std::string text;
+    bool faults;
+    std::optional<FaultKind> from_the_start;
+  } rows[] = {{"0", false, {}},
+              {"false", false, {}},
+              {"1", true, {}},
+              {"true", true, {}},
+              {"unready", true, FaultKind::Unready},
+              {"unhealthy", true, FaultKind::Unhealthy}};
+  for (const auto& row : rows) {
+    auto settings = serve_settings();
+    const auto resolved = resolve(settings, with({{"KILN_FAULTS", row.text}}));
+    ASSERT_TRUE(resolved.has_value()) << resolved.error().what;
+    EXPECT_EQ(resolved->faults, row.faults) << row.text;
+    EXPECT_EQ(resolved->fault_from_the_start, row.from_the_start) << row.text;
+  }
+  for (const char* text : {"yes", "hang", "crash", "Unready"}) {
+    auto settings = serve_settings();
+    EXPECT_FALSE(resolve(settings, with({{"KILN_FAULTS", text}})).has_value()) << text;
+  }
+}
+
 TEST(Settings, IgnoresKubernetesServiceLinks) {
   auto settings = serve_settings();
   const auto resolved = resolve(settings, with({{"KILN_PORT", "tcp://10.0.0.1:80"}}));

@@ -68,11 +68,11 @@ const std::vector<Worker::RouteEntry>& Worker::table() {
       {Get, "/load", &Worker::load},
       {Post, "/load", &Worker::load},
       {Post, "/echo", &Worker::echo},
-      {Get, "/livez", &Worker::live},
-      {Get, "/healthz", &Worker::live},
-      {Get, "/readyz", &Worker::ready},
-      {Get, "/startupz", &Worker::started},
-      {Get, "/metrics", &Worker::get_metrics},
+      {Get, "/livez", &Worker::live, Watchers},
+      {Get, "/healthz", &Worker::live, Watchers},
+      {Get, "/readyz", &Worker::ready, Watchers},
+      {Get, "/startupz", &Worker::started, Watchers},
+      {Get, "/metrics", &Worker::get_metrics, Watchers},
       {Get, "/version", &Worker::get_version},
       {Get, "/openapi.json", &Worker::get_openapi},
       {Get, "/data", &Worker::list_data},
@@ -88,6 +88,14 @@ const std::vector<Worker::RouteEntry>& Worker::table() {
       {Post, "/ConsumeCPU", &Worker::consume_cpu, Control},
       {Post, "/ConsumeMem", &Worker::consume_memory, Control},
       {Post, "/BumpMetric", &Worker::bump_metric, Control},
+      {Get, "/fault", &Worker::list_faults, Faults},
+      {Post, "/fault/unready", &Worker::post_fault, Faults},
+      {Post, "/fault/unhealthy", &Worker::post_fault, Faults},
+      {Post, "/fault/hang", &Worker::post_fault, Faults},
+      {Post, "/fault/latency", &Worker::post_fault, Faults},
+      {Post, "/fault/errors", &Worker::post_fault, Faults},
+      {Post, "/fault/crash", &Worker::post_crash, Faults},
+      {Delete, "/fault/{id}", &Worker::delete_fault, Faults},
   };
   return entries;
 }
@@ -154,7 +162,8 @@ WorkerView Worker::view() {
           .engine = &loop_.engine_counters(),
           .burner = &burner_,
           .meter = &meter_,
-          .in_flight = &in_flight_};
+          .in_flight = &in_flight_,
+          .worker = this};
 }
 
 // --- Time ------------------------------------------------------------------------------------------------------------
@@ -355,6 +364,7 @@ void Worker::shed(core::Connection& connection) {
 void Worker::closed(core::Connection& connection) {
   std::optional<Session>& slot = sessions_[connection.id().slot];
   if (slot->burn) burner_.cancel(*slot->burn);
+  if (slot->late) loop_.call_off(*slot->late);
   if (slot->exchange.phase() == http::Exchange::Phase::Handling) in_flight_.set(in_flight_.get() - 1);
   slot.reset();
 }
@@ -435,7 +445,7 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
   // One look at the clock a request: the end of one is the beginning of the next in its batch.
   s.began = last_clock_ ? *last_clock_ : loop_.now();
   s.method = request.head.method;
-  s.pays = s.priced = false;
+  s.pays = s.priced = s.may_be_late = false;
   s.received_share = {};
   in_flight_.add();
   const ServeSettings& settings = pod_.settings;
@@ -447,17 +457,21 @@ void Worker::handle(const http::Request& request, http::Reply& reply) {
   std::string_view path = request.head.path;
   if (path.find('%') != std::string_view::npos) path = path_ = http::decode_unreserved(path);
   const http::Router::Match match = router_.match(request.head.method, path);
-  const bool is_control = match.kind != Kind::NotFound && table()[match.route].whom == For::Control;
+  const For whom = match.kind == Kind::NotFound ? For::Everybody : table()[match.route].whom;
+  const bool is_control = whom == For::Control || whom == For::Faults;
   // Where there is an admin listener the main one knows no control routes.
-  const bool is_hidden = is_control && settings.admin_port && s.listener == kMainListener;
+  const bool is_hidden = (is_control && settings.admin_port && s.listener == kMainListener) ||
+                         (whom == For::Faults && !settings.faults);
   const bool is_known = match.kind != Kind::NotFound && !is_hidden;
-  if (is_known) {
-    s.label = label_of_route_[match.route];
-    if (is_control && refuse_command(request.head, reply)) return;
-    if (match.kind == Kind::Found) {
-      path_parameter_ = match.parameters[0];
-      return (this->*table()[match.route].handle)(request, reply);
-    }
+  s.label = is_known ? label_of_route_[match.route] : labels_.size() - 2;
+  if (settings.faults && (whom == For::Everybody || is_hidden)) {
+    s.may_be_late = true;
+    if (const auto status = pod_.faults.draw_error(loop_.now())) return fail(reply, *status);
+  }
+  if (is_known && is_control && refuse_command(request.head, reply)) return;
+  if (is_known && match.kind == Kind::Found) {
+    path_parameter_ = match.parameters[0];
+    return (this->*table()[match.route].handle)(request, reply);
   }
   s.label = labels_.size() - 2;
   // RFC 9110 section 9.1: 501 for a method that is not known at all, 405 for one that this path does not have.
@@ -504,6 +518,7 @@ void Worker::refused(http::Refusal /*refusal*/, int status) {
 void Worker::answer(http::Reply& reply, const http::Response& response) {
   Session& s = *sessions_[reply.exchange().key()];
   if (costs_[s.label] && hold_back(s, reply, response)) return;
+  if (s.may_be_late && delay(s, response)) return;
   if (closing_) reply.exchange().close_after_next();
   reply.send(response);
   if (!s.pays) meter_.serve(s.label);

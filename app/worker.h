@@ -79,8 +79,9 @@ class Worker final : public core::Protocol, public http::Handler {
  private:
   using Handle = void (Worker::*)(const http::Request&, http::Reply&);
 
-  // Control routes are for whoever may command; all routes of a path are for the same.
-  enum class For : uint8_t { Everybody, Control };
+  // Control routes are for whoever may command, those of Faults only with --faults. Watchers are Kubernetes and
+  // Prometheus: what they see is never delayed, and no error on purpose. All routes of a path are for the same.
+  enum class For : uint8_t { Everybody, Watchers, Control, Faults };
 
   struct RouteEntry {
     http::Method method;
@@ -96,7 +97,7 @@ class Worker final : public core::Protocol, public http::Handler {
   // What the deadline in force is for.
   enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody, Store };
 
-  // An answer that waits until what its route costs is burned.
+  // An answer that waits until what its route costs is burned, or for a fault's latency to be over.
   struct HeldAnswer {
     http::Response response;  // its views are of the strings below
     std::string content_type, body, fields;
@@ -121,10 +122,12 @@ class Worker final : public core::Protocol, public http::Handler {
     core::TimePoint recycle_at{};          // past it the next answer is the last
     core::TimePoint began{};               // the request being handled
     std::optional<burn::Burner::Id> burn;  // that it waits for
+    std::optional<core::Loop::Appointment> late;  // the end of a latency that it waits for
     std::unique_ptr<HeldAnswer> held;      // what to answer then; nothing for /load, which tells of its burn
     core::Duration received_share{};       // of what the turn cost that received the request, once it is known
     bool priced = false;                   // true once it has been asked what the route costs
     bool pays = false;                     // true when its burn's budget includes serving it
+    bool may_be_late = false;              // true until it has been asked what latency there is
     uint64_t units = 0;                    // of a /load that asked for work
     uint64_t question = 0;                 // to the store, that it waits for; 0: none
     core::Duration spent_by_store{};       // on it, while it is being answered
@@ -157,6 +160,12 @@ class Worker final : public core::Protocol, public http::Handler {
   bool begin_burn(Session& session, const burn::Amount& amount);
   // True when the route costs something: the answer is held back until that is burned, or refused.
   bool hold_back(Session& session, http::Reply& reply, const http::Response& response);
+  void fail(http::Reply& reply, int status);
+  // True when the answer goes out later, because of a fault.
+  bool delay(Session& session, const http::Response& response);
+  void answer_late(core::ConnectionId id);
+  void watch_faults();
+  void hang();
   void finish_burn(core::ConnectionId id, const burn::BurnResult& result);
   void answer_load(const Session& session, http::Reply& reply, const burn::BurnResult& result);
   void refuse_burn(http::Reply& reply);
@@ -191,6 +200,10 @@ class Worker final : public core::Protocol, public http::Handler {
   void consume_cpu(const http::Request& request, http::Reply& reply);
   void consume_memory(const http::Request& request, http::Reply& reply);
   void bump_metric(const http::Request& request, http::Reply& reply);
+  void list_faults(const http::Request& request, http::Reply& reply);
+  void post_fault(const http::Request& request, http::Reply& reply);
+  void post_crash(const http::Request& request, http::Reply& reply);
+  void delete_fault(const http::Request& request, http::Reply& reply);
   void post_data(const http::Request& request, http::Reply& reply);
   void list_data(const http::Request& request, http::Reply& reply);
   void get_data(const http::Request& request, http::Reply& reply);
@@ -226,6 +239,7 @@ class Worker final : public core::Protocol, public http::Handler {
   std::optional<uint64_t> answered_when_sampled_;  // requests, at the last sample since it woke
   bool closing_ = false;                           // true from announce_close() on
   bool draining_ = false;                          // true from drain() on
+  std::optional<core::Loop::Appointment> next_fault_end_;
   bool memory_watched_ = false;                    // true from a lot being held to when all is given back
   int gives_back_left_ = 0;
   burn::Account& account_;
@@ -233,6 +247,9 @@ class Worker final : public core::Protocol, public http::Handler {
   burn::Burner burner_;
   core::Loop loop_;
 };
+
+// Says in the log that a fault is in force from now on.
+void log_fault(const Faults::Fault& fault);
 
 // The longest body of a /load answer; all are filled up to it.
 size_t load_body_bytes_max(const Identity& identity);

@@ -181,7 +181,10 @@ void Loop::open_connection(int fd, uint32_t listener) {
 void Loop::connect(const SocketAddress& address, Duration timeout) {
   const int fd = halted_ ? -ECANCELED : engine_->new_socket(address.storage.ss_family);
   // Later, so that who tries again at once does not spin through a shortage.
-  if (fd < 0) return schedule(now_ + kPauseMin, [this, error = -fd] { protocol_.connect_failed(error); });
+  if (fd < 0) {
+    schedule(now_ + kPauseMin, [this, error = -fd] { protocol_.connect_failed(error); });
+    return;
+  }
   connections_[take_slot()].connect(fd, address, timeout);
 }
 
@@ -296,7 +299,9 @@ void Loop::arm_starved() {
 
 // --- Time ------------------------------------------------------------------------------------------------------------
 
-void Loop::schedule(TimePoint when, Mailbox::Letter letter) { scheduled_.emplace(when, std::move(letter)); }
+Loop::Appointment Loop::schedule(TimePoint when, Mailbox::Letter letter) {
+  return scheduled_.emplace(when, std::move(letter));
+}
 
 void Loop::expire(bool drained) {
   // After a stall, what arrived meanwhile is drained first, by the turn that follows at once. A loop that never gets to

@@ -72,7 +72,10 @@ class Loop final : public CompletionSink {
 
   // The loop's thread, all of the following. -------------------------------------------------------------------------
 
-  void schedule(TimePoint when, Mailbox::Letter letter);
+  // `letter` runs at the end of the first turn from `when` on, unless that is called off before.
+  using Appointment = std::multimap<TimePoint, Mailbox::Letter>::iterator;
+  Appointment schedule(TimePoint when, Mailbox::Letter letter);
+  void call_off(Appointment appointment) { scheduled_.erase(appointment); }
   // Stops listening; what waits in the backlog is accepted first. run() ends when the last connection is gone.
   void drain();
   // Also closes every connection, whatever it is doing, and those that are still accepted.

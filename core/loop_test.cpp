@@ -407,6 +407,26 @@ TEST(Loop, RunsScheduledLettersInTheirOrder) {
   EXPECT_EQ(ran, "ab!c");
 }
 
+TEST(Loop, AnAppointmentThatIsCalledOffIsNotKept) {
+  Stage stage;
+  std::string ran;
+  const TimePoint start = stage.loop->now();
+  stage.loop->schedule(start + 10ms, [&] { ran += 'a'; });
+  const Loop::Appointment later = stage.loop->schedule(start + 20ms, [&] { ran += 'b'; });
+  stage.loop->call_off(stage.loop->schedule(start + 5ms, [&] { ran += '!'; }));
+  stage.turn();
+  EXPECT_EQ(stage.engine->last_timeout(), Duration(10ms));
+  stage.engine->advance(10ms);
+  stage.turn();
+  EXPECT_EQ(ran, "a");
+  stage.loop->call_off(later);
+  stage.turn();
+  EXPECT_EQ(stage.engine->last_timeout(), std::nullopt) << "nothing is left to wake up for";
+  stage.engine->advance(1s);
+  stage.turn();
+  EXPECT_EQ(ran, "a");
+}
+
 TEST(Loop, RunsPostedLettersOnItsThread) {
   Stage stage;
   std::thread::id ran;

@@ -18,7 +18,7 @@ FLAGS = ["--port", "--admin-port", "--address", "--engine", "--workers", "--max-
          "--max-fields", "--access-log", "--control-token", "--body-timeout", "--min-body-rate", "--write-timeout",
          "--linger-timeout", "--max-pipelined", "--max-queued", "--max-buffered", "--no-sandbox",
          "--data-dir", "--data-uri", "--mongo-host", "--mongo-user", "--mongo-password", "--data-max",
-         "--data-size-max", "--data-batch", "--data-timeout"]
+         "--data-size-max", "--data-batch", "--data-timeout", "--faults"]
 
 DENIED = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
@@ -82,6 +82,7 @@ class Mistakes(KilnTest):
         ("--access-log", "1.01", "1"), ("--access-log", "nan", "1"), ("--cost", "/=5", "TIME"),
         ("--cost", "/=normal(5ms,1)", "lognormal"), ("--cost", "/=61s", "1m"), ("--cost", "/nowhere=5ms", "/api/info"),
         ("--cost", "/load=5ms", "/load"), ("--cost-seed", "-1", "digits"), ("--no-sandbox", "yes", "true"),
+        ("--faults", "yes", "unhealthy"), ("--faults", "hang", "unready"),
         ("--data-max", "1", "8MiB"), ("--data-size-max", "1KiB", "64KiB"), ("--data-batch", "0", "10000"),
         ("--data-timeout", "1ms", "1h"),
     ]
@@ -142,6 +143,7 @@ class PrintConfig(KilnTest):
         values = {"--port": "1", "--admin-port": "2", "--address": "::1", "--engine": "epoll", "--workers": "3",
                   "--max-connections": "4", "--keepalive-max-requests": "5", "--max-fields": "6",
                   "--access-log": "0.25", "--cost": "/=2ms", "--cost-seed": "10", "--no-sandbox": "1",
+                  "--faults": "unready",
                   "--max-body": "7KiB", "--max-head": "8KiB", "--max-request-line": "9KiB",
                   "--min-body-rate": "12", "--max-pipelined": "13", "--max-queued": "14KiB", "--max-buffered": "15MiB",
                   "--data-uri": "sqlite:16.db", "--data-max": "17KiB", "--data-size-max": "18MiB", "--data-batch": "19"}
@@ -190,6 +192,7 @@ class PrintConfig(KilnTest):
     def test_bare_switch_is_on(self):
         for arguments in (["--no-sandbox", "--print-config"], ["serve", "--no-sandbox", "--print-config"]):
             self.assertEqual(self.config(*arguments)["--no-sandbox"], ("true", "flag"))
+        self.assertEqual(self.config("--faults", "--print-config")["--faults"], ("true", "flag"))
         self.assertEqual(self.config("--no-sandbox=0", "--print-config", env={"KILN_NO_SANDBOX": "1"})["--no-sandbox"],
                          ("0", "flag"))
 

@@ -52,6 +52,7 @@ def allow_of(answer):
 
 
 class ContractTest(SharedServerTest):
+    flags = ("--faults",)  # so that all documented routes are there
     environment = IDENTITY
 
 

@@ -26,7 +26,7 @@ constexpr std::string_view kUsual =
     "sssssssssssssssssssssssssssssss"
     "tttttttttttttttttttttttttttttttttttttttttttttttttt"
     ",,,,~";
-constexpr std::string_view kRare = "eEVVZSSSSS....;:@^^&$$$rrrrrrr***ffffxxxXX";
+constexpr std::string_view kRare = "eEVVZSSSSS....;:@^^&LL$$$rrrrrrr***ffffxxxXX";
 constexpr size_t kRarelyOneIn = 30;
 constexpr size_t kLettersAServer = 20'000;
 

@@ -23,6 +23,7 @@ constexpr uint32_t kMainConnectionsMax = 6;  // less than the clients that may c
 
 constexpr core::Duration kHeaderTimeout = 3s;
 constexpr core::Duration kIdleTimeout = 6s;
+constexpr core::Duration kLatency = 60ms;
 constexpr core::Duration kSendTimeout = 5s;
 constexpr size_t kReceiveBytesMax = 4096;  // of one completion
 constexpr size_t kStreamBytesMax = 256 * 1024;
@@ -49,6 +50,7 @@ app::ServeSettings settings_of(bool production_sizes) {
   settings.head_max = kHeadMax;
   settings.request_line_max = kLineMax;
   settings.fields_max = 16;
+  settings.faults = true;
   return settings;
 }
 
@@ -171,6 +173,7 @@ constexpr NamedCount kCounts[] = {
     {"held back by a full queue", &Counts::held_back},
     {"stale completions", &Counts::stale},
     {"out of descriptors", &Counts::out_of_descriptors},
+    {"latencies", &Counts::latencies},
     {"settled", &Counts::settled},
 };
 
@@ -295,6 +298,7 @@ bool ScriptedServer::happen(char letter) {
     case '~': return deliver_stale();
     case '@': ++letters_posted_; return worker_->post([this] { ++letters_read_; }), true;
     case '^': return toggle_full_queue();
+    case 'L': return toggle_latency();
     case '&': return engine_->leave_completions_behind(leaves_behind_ = !leaves_behind_), true;
     case '%': announced_ = true; return worker_->announce_close(), true;
     case '!':
@@ -593,6 +597,17 @@ bool ScriptedServer::deliver_stale() {
   return true;
 }
 
+bool ScriptedServer::toggle_latency() {
+  if (latency_) {
+    pod_.faults.cancel(*std::exchange(latency_, std::nullopt), engine_->now());
+    late_until_ = engine_->now() + kLatency;
+    return true;
+  }
+  ++counts_.latencies;
+  latency_ = pod_.faults.add({.kind = app::FaultKind::Latency, .latency = kLatency}, engine_->now())->id;
+  return true;
+}
+
 bool ScriptedServer::toggle_full_queue() {
   full_queue_ = !full_queue_;
   if (!full_queue_) return true;
@@ -615,8 +630,8 @@ void ScriptedServer::turn() {
   }
   look_at_closed();
   for (const std::string& violation : engine_->violations()) require(false, violation.c_str());
-  // Nothing here burns, so that every request is answered in the turn that takes it.
-  require(view_.in_flight->get() == 0, "requests in flight between turns");
+  // Nothing here burns: but for a latency every request is answered in the turn that takes it.
+  require(view_.in_flight->get() == 0 || latency_ || engine_->now() < late_until_, "requests in flight between turns");
   note(counts_.answers);
 }
 
@@ -807,8 +822,11 @@ bool ScriptedServer::settle() {
       const auto& d = engine_->descriptor(listener);
       if (in_flight(d.reading) && !d.shutdowns.empty()) engine_->accept_ends(listener, -EINVAL);
     }
+    // Who waits for a latency to be over needs nothing but time.
+    const bool waits = view_.in_flight->get() > 0;
+    if (waits) engine_->advance(kLatency);
     turn();
-    quiet = moved ? 0 : quiet + 1;
+    quiet = moved || waits ? 0 : quiet + 1;
   }
   current_ = current;
   for (const Client& c : clients_) {

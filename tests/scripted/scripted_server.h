@@ -26,6 +26,7 @@
 //   ^    the submission queue is full: what is begun from now on stays undone until the next '^'
 //   &    completions are left behind at the end of a turn, until the next '&'
 //   %    every answer is to be the last; !: drain; #: halt
+//   L    a fault delays each answer by 60 ms, until the next 'L'
 //   $    everything that can complete does, nothing new comes: then every request must have been answered
 //
 // A script that begins with '+' has the sizes of production; otherwise buffers and pieces are tiny.
@@ -36,6 +37,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,7 +48,7 @@
 
 namespace kiln::scripted {
 
-inline constexpr std::string_view kLetters = "0123456789cCeEVghqbBpklwonxXfFriajANIGKsSZ*t,.;:~@^&%!#$";
+inline constexpr std::string_view kLetters = "0123456789cCeEVghqbBpklwonxXfFriajANIGKsSZ*t,.;:~@^&%!#$L";
 
 // Where a connection stands when something happens to it, as far as it can be seen from outside.
 enum class Place : uint8_t { New, Idle, Arriving, Answering, LastAnswer, Lingering, Closing };
@@ -84,6 +86,7 @@ struct Counts {
   uint64_t held_back = 0;  // completions that a full queue made wait
   uint64_t stale = 0;
   uint64_t out_of_descriptors = 0;
+  uint64_t latencies = 0;
   uint64_t settled = 0;  // times that everything was answered
   std::array<uint64_t, kPlaces> resets{}, ends{}, cut_sends{}, halts{}, drains{};
   std::array<uint64_t, kReasons> closes{};
@@ -165,6 +168,7 @@ class ScriptedServer {
   bool all_fails();
   bool deliver_stale();
   bool toggle_full_queue();
+  bool toggle_latency();
   void turn();
   bool settle();
   bool settle_client();
@@ -205,6 +209,8 @@ class ScriptedServer {
   size_t requests_max_;
   bool full_queue_ = false;
   bool leaves_behind_ = false;
+  std::optional<app::Faults::Id> latency_;  // the fault in force
+  core::TimePoint late_until_{};            // answers may be, after one that was
   bool announced_ = false, draining_ = false, halted_ = false;
   bool goes_on_ = true;
 };
