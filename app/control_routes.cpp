@@ -61,6 +61,10 @@ AmountLimit memory_limit(std::string_view name) {
   return {.name = name, .max = static_cast<double>(burn::MemoryHolds::kBytesMax) / kMebibyte, .reason = ""};
 }
 
+// Bodies and answers that may still come are everybody's; a hold that took their place would get the pod killed. As
+// much again, since what grows by doubling has left as much behind, which the allocator gives back a little later.
+uint64_t kept_for_bodies(const ServeSettings& settings) { return 2 * settings.buffered_max; }
+
 // As it is now, not as the last sample saw it. What is resident here counts, and what the group is charged: records on
 // a memory-backed volume are in the latter alone, pages that another group has paid for in the former.
 uint64_t memory_room_of(const Pod& pod) {
@@ -71,8 +75,7 @@ uint64_t memory_room_of(const Pod& pod) {
   if (!limit) return burn::memory_room(std::nullopt, meminfo);
   const uint64_t not_resident = *limit - std::min(*limit, resident_bytes());
   const uint64_t left = std::min(cgroup.memory_left().value_or(not_resident), not_resident);
-  // Bodies and answers that may still come are everybody's; a hold that took their place would get the pod killed.
-  return burn::memory_room(left - std::min(left, pod.settings.buffered_max), meminfo);
+  return burn::memory_room(left - std::min(left, kept_for_bodies(pod.settings)), meminfo);
 }
 
 std::string metric_refusal(BumpedMetrics::Refusal refusal) {
@@ -169,8 +172,9 @@ std::expected<burn::MemoryHolds::Hold, Problem> Worker::hold_memory(const HoldRe
           409,
           fmt::format("{} MiB are asked for; {:.1f} MiB may be held now, so that {} MiB stay free {}.", asked.amount,
                       static_cast<double>(hold.error().room) / kMebibyte, burn::MemoryHolds::kKeptFree >> 20,
-                      limit ? fmt::format("below the pod's limit of {} MiB, beside {} MiB for bodies (--max-buffered)",
-                                          *limit >> 20, pod_.settings.buffered_max >> 20)
+                      limit ? fmt::format("below the pod's limit of {} MiB, beside {} MiB for bodies (twice "
+                                          "--max-buffered)",
+                                          *limit >> 20, kept_for_bodies(pod_.settings) >> 20)
                             : "on this machine")});
     case Why::NoThread: break;
   }

@@ -347,7 +347,7 @@ class Memory(SharedControlTest):
 
 
 class MemoryLimit(Commands, KilnTest):
-    LIMIT = 248  # MiB, of which bodies may take 48
+    LIMIT = 296  # MiB, of which bodies may take 96
 
     def group(self):
         """A control group with that limit, where one can be made."""
@@ -380,15 +380,15 @@ class MemoryLimit(Commands, KilnTest):
     def test_stays_16_mebibytes_below(self):
         self.server = self.start(confine=["--join", str(self.group())])
         self.assertEqual(self.server.info()["memory"]["limit_bytes"], self.LIMIT * MEBIBYTE)
-        self.assert_problem(self.post("/memory", f'{{"mebibytes":{self.LIMIT - 64},"seconds":60}}'), 409,
-                            str(self.LIMIT - 64), f"limit of {self.LIMIT} MiB")
+        self.assert_problem(self.post("/memory", f'{{"mebibytes":{self.LIMIT - 112},"seconds":60}}'), 409,
+                            str(self.LIMIT - 112), f"limit of {self.LIMIT} MiB")
         # What is promised counts, touched or not: of holds of 40 MiB that come together four fit at most.
         with self.server.connect() as client:
             client.send(encode_request("POST", "/memory", body=b'{"mebibytes":40,"seconds":60}') * 10)
             statuses = [client.response().status for _ in range(10)]
         self.assertEqual(statuses, [202] * 4 + [409] * 6)
         eventually(lambda: self.list("/memory")["held_mebibytes"] == 160, "all is touched")
-        self.assertLess(self.server.resident_bytes(), (self.LIMIT - 64) * MEBIBYTE)
+        self.assertLess(self.server.resident_bytes(), (self.LIMIT - 112) * MEBIBYTE)
         self.assertEqual(self.post("/memory", '{"mebibytes":20,"seconds":60}').status, 409)
 
 
