@@ -11,12 +11,14 @@
 
 namespace kiln::http {
 
-void BodyDecoder::begin(const RequestHead& head, const Limits& limits) {
+void BodyDecoder::begin(const MessageHead& head, const Limits& limits) {
   *this = {};
+  CHECK(head.framing != Framing::UntilClose);
   switch (head.framing) {
     case Framing::None: return;
     case Framing::Chunked: state_ = State::Size; return;
-    case Framing::Length: break;
+    case Framing::Length:
+    case Framing::UntilClose: break;
   }
   left_ = head.content_length;
   if (left_ > limits.body_bytes_max) {
@@ -29,10 +31,24 @@ void BodyDecoder::begin(const RequestHead& head, const Limits& limits) {
 
 ParseResult BodyDecoder::decode(std::string_view input, const Limits& limits, std::string& body) {
   size_t taken = 0;
+  for (;;) {
+    std::string_view data;
+    const ParseResult result = decode_run(input.substr(taken), limits, data);
+    body.append(data);
+    taken += result.consumed;
+    if (result.outcome != ParseOutcome::NeedMore || taken == input.size()) {
+      return {result.outcome, taken, result.refusal};
+    }
+  }
+}
+
+ParseResult BodyDecoder::decode_run(std::string_view input, const Limits& limits, std::string_view& data) {
+  size_t taken = 0;
   while (taken < input.size() && state_ != State::Done && state_ != State::Failed) {
     if (takes_bulk()) {
-      taken += take_bulk(input.substr(taken), body);
-      continue;
+      data = take_bulk(input.substr(taken));
+      taken += data.size();
+      break;
     }
     refusal_ = take_byte(input[taken], limits);
     if (refusal_ != Refusal::None) {
@@ -45,12 +61,11 @@ ParseResult BodyDecoder::decode(std::string_view input, const Limits& limits, st
   return {state_ == State::Done ? ParseOutcome::Complete : ParseOutcome::NeedMore, taken, Refusal::None};
 }
 
-size_t BodyDecoder::take_bulk(std::string_view input, std::string& body) {
-  const auto bytes = static_cast<size_t>(std::min<uint64_t>(left_, input.size()));
-  body.append(input.substr(0, bytes));
-  left_ -= bytes;
+std::string_view BodyDecoder::take_bulk(std::string_view input) {
+  const std::string_view data = input.substr(0, static_cast<size_t>(std::min<uint64_t>(left_, input.size())));
+  left_ -= data.size();
   if (left_ == 0) state_ = state_ == State::Length ? State::Done : State::DataReturn;
-  return bytes;
+  return data;
 }
 
 Refusal BodyDecoder::take_byte(char byte, const Limits& limits) {

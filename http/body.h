@@ -1,4 +1,4 @@
-// A request body, from its framing to its bytes (RFC 9112 sections 6 and 7).
+// A body, from its framing to its bytes (RFC 9112 sections 6 and 7).
 #pragma once
 
 #include <cstddef>
@@ -7,21 +7,26 @@
 #include <string_view>
 
 #include "http/limits.h"
+#include "http/message.h"
 #include "http/parser.h"
-#include "http/request.h"
 
 namespace kiln::http {
 
 class BodyDecoder {
  public:
-  // Framing::None is complete before the first byte. A declared length beyond the limit is Invalid at the first decode.
-  void begin(const RequestHead& head, const Limits& limits);
+  // Framing::None is complete before the first byte; UntilClose has nothing to decode and must not be given. A declared
+  // length beyond the limit is Invalid at the first decode.
+  void begin(const MessageHead& head, const Limits& limits);
 
   // Takes what belongs to the body from the front of `input`, appends the decoded bytes to `body`, and says how much
   // it took. Trailer fields are checked and dropped. All input is taken unless the outcome is Complete or Invalid,
   // which are final: further calls take nothing and say the same. Memory grows with the bytes that arrived, never with
   // a length that was announced.
   ParseResult decode(std::string_view input, const Limits& limits, std::string& body);
+
+  // The same without a copy: stops behind the first run of decoded bytes, which `data` then is, a view into `input`.
+  // Whoever gets NeedMore calls again with what was not taken, and is through when nothing is left.
+  ParseResult decode_run(std::string_view input, const Limits& limits, std::string_view& data);
 
  private:
   enum class State : uint8_t {
@@ -34,7 +39,7 @@ class BodyDecoder {
   };
 
   [[nodiscard]] bool takes_bulk() const { return state_ == State::Length || state_ == State::Data; }
-  size_t take_bulk(std::string_view input, std::string& body);
+  std::string_view take_bulk(std::string_view input);
   Refusal take_byte(char byte, const Limits& limits);
   Refusal take_size_digit(char byte);
   Refusal take_extension_byte(char byte);

@@ -1,17 +1,11 @@
-// One walk over the bytes, left to right. Every decision depends on the bytes up to the place where it is taken and on
-// no later one; this alone makes the outcome the same however the input was split.
-//
 //   *8( CR LF )  method SP target SP HTTP/d.d CR LF  *( name ":" OWS value OWS CR LF )  CR LF
 #include "http/parser.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cstdint>
-#include <cstring>
 
-#include "base/check.h"
 #include "http/ascii.h"
 #include "http/authority.h"
+#include "http/head_walk.h"
 
 namespace kiln::http {
 namespace {
@@ -28,16 +22,23 @@ Method method_of(std::string_view text) {
   }
 }
 
-class HeadParser {
+class RequestParser : HeadWalk {
  public:
-  HeadParser(std::string_view input, const Limits& limits, RequestHead& head)
-      : limits_(limits), head_(head), begin_(input.data()), at_(input.data()), input_bytes_(input.size()) {}
+  RequestParser(std::string_view input, const Limits& limits, RequestHead& head)
+      : HeadWalk(input, limits, head), head_(head) {
+    head.method = Method::Other;
+    head.form = TargetForm::Origin;
+    head.expects_continue = false;
+    head.method_text = head.target = head.path = head.query = head.host = {};
+  }
 
   ParseResult run() {
-    stop_at(limits_.head_bytes_max, Refusal::HeadTooLarge);
     ParseOutcome outcome = skip_empty_lines();
     if (outcome == ParseOutcome::Complete) outcome = parse_request_line();
-    if (outcome == ParseOutcome::Complete) outcome = parse_fields();
+    if (outcome == ParseOutcome::Complete) {
+      stop_at(limits_.head_bytes_max, Refusal::HeadTooLarge);
+      outcome = parse_fields([this](std::string_view name, std::string_view value) { return note_field(name, value); });
+    }
     if (outcome == ParseOutcome::Complete) outcome = judge_whole();
     return {outcome, outcome == ParseOutcome::Complete ? offset() : 0, refusal_};
   }
@@ -46,76 +47,23 @@ class HeadParser {
   ParseOutcome skip_empty_lines();
   ParseOutcome parse_request_line();
   ParseOutcome parse_target();
-  ParseOutcome parse_version();
-  ParseOutcome parse_fields();
-  ParseOutcome finish_line();
   ParseOutcome judge_whole();
 
   Refusal judge_target(std::string_view target);
   Refusal judge_absolute(std::string_view target);
   Refusal note_field(std::string_view name, std::string_view value);
   Refusal note_host(std::string_view value);
-  Refusal note_content_length(std::string_view value);
-  Refusal note_transfer_encoding(std::string_view value);
-  void note_connection(std::string_view value);
   Refusal note_expect(std::string_view value);
-
-  // The walk ends `bytes_max` bytes from the front of the input. Who would need more is refused.
-  void stop_at(size_t bytes_max, Refusal past_it) {
-    end_ = begin_ + std::min(bytes_max, input_bytes_);
-    at_end_ = bytes_max <= input_bytes_ ? past_it : Refusal::None;
-  }
-
-  void skip(CharClass char_class) {
-    const char* at = at_;
-    while (at != end_ && is(char_class, *at)) ++at;
-    at_ = at;
-  }
-
-  // skip(CharClass::FieldValue), eight bytes at a time as long as none is a control: most of a head is values.
-  void skip_field_value() {
-    constexpr uint64_t kOnes = 0x0101010101010101;
-    const char* at = at_;
-    for (uint64_t bytes = 0; static_cast<size_t>(end_ - at) >= sizeof bytes; at += sizeof bytes) {
-      std::memcpy(&bytes, at, sizeof bytes);
-      // A high bit is set if any byte is below 0x20, or is 0x7f: "Bit Twiddling Hacks" (Anderson), hasless and haszero.
-      const uint64_t controls = (bytes - kOnes * 0x20) & ~bytes;
-      const uint64_t deletes = ((bytes ^ kOnes * 0x7f) - kOnes) & ~(bytes ^ kOnes * 0x7f);
-      if (((controls | deletes) & kOnes * 0x80) != 0) break;
-    }
-    at_ = at;
-    skip(CharClass::FieldValue);
-  }
-
-  [[nodiscard]] size_t offset() const { return static_cast<size_t>(at_ - begin_); }
-  [[nodiscard]] std::string_view since(const char* start) const { return {start, static_cast<size_t>(at_ - start)}; }
-
-  ParseOutcome refuse(Refusal refusal) {
-    refusal_ = refusal;
-    return ParseOutcome::Invalid;
-  }
-
-  ParseOutcome out_of_bytes() { return at_end_ == Refusal::None ? ParseOutcome::NeedMore : refuse(at_end_); }
 
   ParseOutcome judged(Refusal refusal) { return refusal == Refusal::None ? ParseOutcome::Complete : refuse(refusal); }
 
-  const Limits& limits_;
   RequestHead& head_;
-  const char* begin_;
-  const char* at_;
-  const char* end_ = nullptr;
-  size_t input_bytes_;
-  Refusal at_end_ = Refusal::None;  // what it means to reach end_; None: more bytes may come
-  Refusal refusal_ = Refusal::None;
   bool host_seen_ = false;
-  bool length_seen_ = false;
-  bool close_seen_ = false;
-  bool keep_alive_seen_ = false;
 };
 
 // RFC 9112 section 2.2: at least one empty line before the request line is to be ignored; some clients send one after
 // a body.
-ParseOutcome HeadParser::skip_empty_lines() {
+ParseOutcome RequestParser::skip_empty_lines() {
   for (size_t line = 0; line < kEmptyLinesMax; ++line) {
     if (at_ == end_) return out_of_bytes();
     if (*at_ != '\r') break;
@@ -124,7 +72,7 @@ ParseOutcome HeadParser::skip_empty_lines() {
   return ParseOutcome::Complete;
 }
 
-ParseOutcome HeadParser::parse_request_line() {
+ParseOutcome RequestParser::parse_request_line() {
   const size_t line_bytes_max = std::min(limits_.request_line_bytes_max, limits_.head_bytes_max - offset());
   stop_at(offset() + line_bytes_max, Refusal::MethodTooLong);
 
@@ -138,10 +86,15 @@ ParseOutcome HeadParser::parse_request_line() {
   if (at_end_ != Refusal::None) at_end_ = Refusal::RequestLineTooLong;  // not the method's fault any more
 
   if (const auto outcome = parse_target(); outcome != ParseOutcome::Complete) return outcome;
-  return parse_version();
+  char major = 0;
+  if (const auto outcome = parse_version(major); outcome != ParseOutcome::Complete) return outcome;
+  if (at_ == end_) return out_of_bytes();
+  if (*at_ != '\r' && *at_ != '\n') return refuse(Refusal::BadVersion);
+  if (const auto outcome = finish_line(); outcome != ParseOutcome::Complete) return outcome;
+  return judged(major == '1' ? Refusal::None : Refusal::UnsupportedVersion);
 }
 
-ParseOutcome HeadParser::parse_target() {
+ParseOutcome RequestParser::parse_target() {
   const char* const target = at_;
   skip(CharClass::Query);
   if (at_ == end_) return out_of_bytes();
@@ -152,7 +105,7 @@ ParseOutcome HeadParser::parse_target() {
 }
 
 // RFC 9112 section 3.2 names the four forms.
-Refusal HeadParser::judge_target(std::string_view target) {
+Refusal RequestParser::judge_target(std::string_view target) {
   if (head_.method == Method::Connect) {
     head_.form = TargetForm::Authority;
     const auto authority = parse_authority(target);
@@ -175,7 +128,7 @@ Refusal HeadParser::judge_target(std::string_view target) {
 }
 
 // RFC 9110 section 4.2: an http URI has a host, and user information in it is an error.
-Refusal HeadParser::judge_absolute(std::string_view target) {
+Refusal RequestParser::judge_absolute(std::string_view target) {
   head_.form = TargetForm::Absolute;
   const size_t colon = target.find("://");
   if (colon == std::string_view::npos) return Refusal::BadTarget;
@@ -200,65 +153,7 @@ Refusal HeadParser::judge_absolute(std::string_view target) {
   return all_are(CharClass::Path, head_.path) ? Refusal::None : Refusal::BadTarget;
 }
 
-ParseOutcome HeadParser::parse_version() {
-  constexpr std::string_view kUsual = "HTTP/1.1\r\n";
-  if (static_cast<size_t>(end_ - at_) >= kUsual.size() && std::memcmp(at_, kUsual.data(), kUsual.size()) == 0) {
-    at_ += kUsual.size();
-    return ParseOutcome::Complete;
-  }
-  constexpr std::string_view kForm = "HTTP/0.0";  // each 0 stands for any digit
-  const char* const version = at_;
-  for (const char expected : kForm) {
-    if (at_ == end_) return out_of_bytes();
-    if (expected == '0' ? !is_digit(*at_) : *at_ != expected) return refuse(Refusal::BadVersion);
-    ++at_;
-  }
-  if (at_ == end_) return out_of_bytes();
-  if (*at_ != '\r' && *at_ != '\n') return refuse(Refusal::BadVersion);
-  if (const auto outcome = finish_line(); outcome != ParseOutcome::Complete) return outcome;
-  head_.minor_version = version[kForm.size() - 1] == '0' ? 0 : 1;
-  return judged(version[kForm.find('0')] == '1' ? Refusal::None : Refusal::UnsupportedVersion);
-}
-
-ParseOutcome HeadParser::parse_fields() {
-  stop_at(limits_.head_bytes_max, Refusal::HeadTooLarge);
-  for (;;) {
-    if (at_ == end_) return out_of_bytes();
-    if (*at_ == '\r' || *at_ == '\n') return finish_line();
-    if (is_blank(*at_)) return refuse(Refusal::FoldedField);
-    if (head_.field_count == limits_.fields_max) return refuse(Refusal::TooManyFields);
-
-    const char* const name_begin = at_;
-    skip(CharClass::Token);
-    if (at_ == end_) return out_of_bytes();
-    if (*at_ != ':' || at_ == name_begin) return refuse(Refusal::BadFieldName);
-    const std::string_view name = since(name_begin);
-    ++at_;
-
-    const char* const value_begin = at_;
-    skip_field_value();
-    if (at_ == end_) return out_of_bytes();
-    const std::string_view value = trim_blanks(since(value_begin));
-    if (*at_ != '\r' && *at_ != '\n') return refuse(Refusal::BadFieldValue);
-    if (const auto outcome = finish_line(); outcome != ParseOutcome::Complete) return outcome;
-
-    head_.field_storage[head_.field_count++] = {name, value};
-    if (const Refusal refusal = note_field(name, value); refusal != Refusal::None) return refuse(refusal);
-  }
-}
-
-// CR LF, nothing else (RFC 9112 section 2.2 would let us take a bare LF; a proxy in front of us might not).
-ParseOutcome HeadParser::finish_line() {
-  if (at_ == end_) return out_of_bytes();
-  if (*at_ != '\r') return refuse(Refusal::BadLineEnd);
-  ++at_;
-  if (at_ == end_) return out_of_bytes();
-  if (*at_ != '\n') return refuse(Refusal::BadLineEnd);
-  ++at_;
-  return ParseOutcome::Complete;
-}
-
-Refusal HeadParser::note_field(std::string_view name, std::string_view value) {
+Refusal RequestParser::note_field(std::string_view name, std::string_view value) {
   const auto is_named = [name](std::string_view other) { return equal_without_case(name, other); };
   switch (name.size()) {
     case 4: return is_named("host") ? note_host(value) : Refusal::None;
@@ -274,7 +169,7 @@ Refusal HeadParser::note_field(std::string_view name, std::string_view value) {
 
 // An http URI has a host (RFC 9110 section 4.2.1), so an empty one names nothing here but the server as a whole. A
 // comma may stand in a host (RFC 3986), but in no name that DNS has: it comes from two lines that somebody has joined.
-Refusal HeadParser::note_host(std::string_view value) {
+Refusal RequestParser::note_host(std::string_view value) {
   if (host_seen_) return Refusal::BadHost;
   host_seen_ = true;
   const auto authority = parse_authority(value);
@@ -285,50 +180,8 @@ Refusal HeadParser::note_host(std::string_view value) {
   return Refusal::None;
 }
 
-// RFC 9110 section 8.6 lets us refuse repeated equal lengths, and nobody honest sends them.
-Refusal HeadParser::note_content_length(std::string_view value) {
-  if (length_seen_) return Refusal::BadContentLength;
-  length_seen_ = true;
-  if (head_.framing == Framing::Chunked) return Refusal::LengthAndChunked;
-  if (value.empty() || !is_digit(value.front())) return Refusal::BadContentLength;
-  const char* const end = value.data() + value.size();
-  const auto [stopped, error] = std::from_chars(value.data(), end, head_.content_length);
-  if (error != std::errc{} || stopped != end) return Refusal::BadContentLength;
-  head_.framing = Framing::Length;
-  return Refusal::None;
-}
-
-// RFC 9112 section 6.1. Empty list elements are refused too: implementations differ on them, and chunked alone is all
-// that a client has reason to send.
-Refusal HeadParser::note_transfer_encoding(std::string_view value) {
-  if (head_.minor_version == 0) return Refusal::BadTransferEncoding;
-  if (length_seen_) return Refusal::LengthAndChunked;
-  Refusal refusal = Refusal::None;
-  each_element(value, [&](std::string_view coding) {
-    const std::string_view name = trim_blanks(coding.substr(0, coding.find(';')));
-    if (name.empty() || !all_are(CharClass::Token, name) || head_.framing == Framing::Chunked) {
-      refusal = Refusal::BadTransferEncoding;
-    } else if (!equal_without_case(name, "chunked")) {
-      refusal = Refusal::UnknownTransferCoding;
-    } else if (name.size() != coding.size()) {
-      refusal = Refusal::BadTransferEncoding;  // chunked takes no parameters: RFC 9112 section 7.1
-    }
-    head_.framing = Framing::Chunked;
-    return refusal == Refusal::None;
-  });
-  return refusal;
-}
-
-void HeadParser::note_connection(std::string_view value) {
-  each_element(value, [this](std::string_view option) {
-    if (equal_without_case(option, "close")) close_seen_ = true;
-    if (equal_without_case(option, "keep-alive")) keep_alive_seen_ = true;
-    return true;
-  });
-}
-
 // RFC 9110 section 10.1.1: from HTTP/1.0 it must be ignored.
-Refusal HeadParser::note_expect(std::string_view value) {
+Refusal RequestParser::note_expect(std::string_view value) {
   if (head_.minor_version == 0) return Refusal::None;
   const bool known = each_element(value, [this](std::string_view expectation) {
     if (expectation.empty()) return true;
@@ -338,31 +191,16 @@ Refusal HeadParser::note_expect(std::string_view value) {
   return known ? Refusal::None : Refusal::UnknownExpectation;
 }
 
-ParseOutcome HeadParser::judge_whole() {
+ParseOutcome RequestParser::judge_whole() {
   if (!host_seen_ && head_.minor_version != 0) return refuse(Refusal::MissingHost);
-  head_.keep_alive = !close_seen_ && (keep_alive_seen_ || head_.minor_version != 0);
+  judge_persistence();
   return ParseOutcome::Complete;
-}
-
-// Everything but the storage of the fields, which is large and guarded by its count.
-void clear(RequestHead& head) {
-  head.method = Method::Other;
-  head.form = TargetForm::Origin;
-  head.framing = Framing::None;
-  head.minor_version = 1;
-  head.keep_alive = true;
-  head.expects_continue = false;
-  head.content_length = 0;
-  head.method_text = head.target = head.path = head.query = head.host = {};
-  head.field_count = 0;
 }
 
 }  // namespace
 
 ParseResult parse_head(std::string_view input, const Limits& limits, RequestHead& head) {
-  CHECK(limits.fields_max <= kFieldsCapacity);
-  clear(head);
-  return HeadParser(input, limits, head).run();
+  return RequestParser(input, limits, head).run();
 }
 
 }  // namespace kiln::http

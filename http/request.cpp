@@ -1,7 +1,5 @@
 #include "http/request.h"
 
-#include "http/ascii.h"
-
 namespace kiln::http {
 
 std::string_view method_name(Method method) {
@@ -18,13 +16,6 @@ std::string_view method_name(Method method) {
     case Method::Other: break;
   }
   return "other";
-}
-
-std::optional<std::string_view> RequestHead::find(std::string_view name) const {
-  for (const Field& field : fields()) {
-    if (equal_without_case(field.name, name)) return field.value;
-  }
-  return {};
 }
 
 }  // namespace kiln::http
