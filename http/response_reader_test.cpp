@@ -307,6 +307,17 @@ TEST(ResponseReader, LooksAtATricklingHeadOnceALine) {
             ResponseFault::HeadTooLarge);
 }
 
+TEST(ResponseReader, StopsAtOurMistakes) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ResponseReader full(kResponseLimits);
+  for (size_t request = 0; request < ResponseReader::kDueMax; ++request) full.expect(Method::Get);
+  EXPECT_DEATH(full.expect(Method::Get), "can_expect");
+  ResponseReader reader(kResponseLimits);
+  EXPECT_DEATH(reader.expect(Method::Connect), "Connect");
+  EXPECT_EQ(reader.end_of_input().kind, Kind::Closed);
+  EXPECT_DEATH(reader.expect(Method::Get), "can_expect");
+}
+
 TEST(ResponseReader, ReadsWhatWeWrite) {
   for (const bool head : {false, true}) {
     for (const bool chunked : {false, true}) {

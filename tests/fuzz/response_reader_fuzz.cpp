@@ -68,7 +68,7 @@ class Connection {
       note(step);
       if (step.kind == Kind::NeedMore || step.kind == Kind::Invalid) break;
     }
-    waiting_ = std::string(input);
+    waiting_.erase(0, waiting_.size() - input.size());
   }
 
   Outcome end() {
