@@ -23,6 +23,7 @@ const std::map<std::string, std::set<std::string>, std::less<>> kMayInclude = {
     {"http", {"base"}},
     {"burn", {"base"}},
     {"store", {"base"}},
+    {"profile", {"base"}},
     {"app", {"base", "core", "http", "burn", "store", "web"}},
 };
 
@@ -453,6 +454,8 @@ constexpr RuleCase kRuleCases[] = {
     {"downward include", includes_point_one_way, "core/a.cpp", "#include \"base/b.h\"\n#include <string>\n", 0},
     {"app includes all", includes_point_one_way, "app/a.cpp", "#include \"web/a.h\"\n#include \"burn/b.h\"\n", 0},
     {"bench includes all", includes_point_one_way, "bench/a.cpp", "#include \"app/b.h\"\n#include <liburing.h>\n", 0},
+    {"profile includes base", includes_point_one_way, "profile/a.cpp", "#include \"base/b.h\"\n", 0},
+    {"profile includes http", includes_point_one_way, "profile/a.cpp", "#include \"http/b.h\"\n", 1},
     {"include in a comment", includes_point_one_way, "base/a.h", "/*\n#include \"http/b.h\"\n*/\n", 0},
     {"unknown folder", includes_point_one_way, "extra/a.cpp", "int a;\n", 1},
     {"liburing elsewhere", includes_point_one_way, "core/ring.h", "#include <liburing.h>\n", 1},
