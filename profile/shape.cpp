@@ -30,7 +30,7 @@ Phase phase_of(double t, double period) {
 // a rule.
 double solve_sine(double a, double q) {
   constexpr int kRoundsMax = 200;
-  constexpr double kStepMin = 0x1p-54;
+  constexpr double kStepMin = 0x1p-53;  // relative: a piece may be a tiny part of its period
   double low = 0;
   double high = 1;
   double u = q;
@@ -46,7 +46,7 @@ double solve_sine(double a, double q) {
     const bool newton = next > low && next < high && std::abs(next - u) <= step_before / 2;
     if (!newton) next = low + (high - low) / 2;
     step_before = newton ? std::abs(next - u) : high - low;
-    if (std::abs(next - u) <= kStepMin) break;
+    if (std::abs(next - u) <= kStepMin * u) break;
     u = next;
   }
   return u;

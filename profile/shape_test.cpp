@@ -31,6 +31,7 @@ const std::vector<Row>& rows() {
       {"sine that touches nothing", Sine{50, 50, 120}, 600, {}},
       {"flat sine", Sine{50, 0, 120}, 600, {}},
       {"part of a sine", Sine{50, 50, 120}, 100, {}},
+      {"minute of a sine of a century", Sine{20, 10, 3.2e9}, 60, {}},
       {"fast sine", Sine{1000, 999, 0.25}, 3, {}},
       {"bursts", Burst{10, 200, 60, 5}, 150, {5, 60, 65, 120, 125}},
       {"bursts over nothing", Burst{0, 200, 60, 5}, 150, {5, 60, 65, 120, 125}},

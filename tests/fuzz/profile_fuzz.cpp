@@ -30,8 +30,9 @@ void check_error(std::string_view text, const profile::ParseError& error) {
 
 void check_inverse(const Profile& found) {
   constexpr int kSteps = 64;
-  // Half a nanosecond of the highest rate, and rounding.
-  const double tolerance = found.rate_max() * 0.5e-9 + 1e-11 * found.total();
+  // At the highest rate, half a nanosecond and the rounding of seconds; and that of the number itself.
+  const double seconds = static_cast<double>(found.duration().count()) / 1e9;
+  const double tolerance = found.rate_max() * (0.5e-9 + 1e-15 * seconds) + 1e-11 * found.total();
   Time time_before{0};
   double arrivals_before = 0;
   for (int step = 0; step <= kSteps; ++step) {
