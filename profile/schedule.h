@@ -4,14 +4,13 @@
 // The requests of a profile have numbers k = 0, 1, 2 … and each has its place n(k) on the axis of expected arrivals,
 // which Profile::time_of turns into a time:
 //
-//   Uniform   n(k) = k + 0.5. Each request stands in the middle of its share, so that a whole total is never one
-//   request
-//             off by a rounding error, and several senders do not all begin with the same tick.
+//   Uniform   n(k) = k + 0.5: in the middle of its share of the axis, so that a whole total is never one request off by
+//             a rounding error.
 //   Poisson   n(k) = the (k + 1)-th arrival of a seeded Poisson process of rate 1.
 //
 // Shard i of m takes the requests with k mod m = i and leaves the others out: m shards send what one would have sent,
-// request by request, at the same times. (The one function of the C library in a place is log1p; another library
-// may round its last bit differently and shift a time by a nanosecond, never a request to another shard.)
+// request by request, at the same times. (On a machine whose C library rounds the last bit of log1p, sin or cos another
+// way a time may be a little different, but it is the same request of the same shard.)
 #pragma once
 
 #include <cstdint>
