@@ -7,9 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "app/load.h"
 #include "app/settings.h"
 #include "app/verbs.h"
 #include "app/version.h"
+#include "profile/parse.h"
 
 namespace {
 
@@ -36,6 +38,51 @@ void add_serve_flags(CLI::App& command, std::vector<app::Setting>& settings, boo
   }
   command.add_flag("--print-config", print_config, "print every setting and where it came from, and exit");
   command.footer("Every flag has an environment variable: --drain-delay is KILN_DRAIN_DELAY. Flags win.");
+}
+
+void add_report_flags(CLI::App& command, app::LoadArguments& arguments) {
+  command.option_defaults()->always_capture_default();
+  command
+      .add_option("--fail-if", arguments.gates,
+                  "exit status 3 if it holds: p99>200ms, errors>0.1%, rate<95%; may be repeated")
+      ->expected(1)
+      ->take_all()
+      ->type_name("CONDITION")
+      ->default_str("");
+  command.add_option("--format", arguments.format)->check(CLI::IsMember({"text", "json"}))->type_name("NAME");
+  command.add_option("--hdr", arguments.hdr, "write the percentile distribution there, for HdrHistogram's plotter")
+      ->type_name("FILE");
+  command.footer("");
+}
+
+CLI::App* add_load(CLI::App& command_line, app::LoadArguments& arguments) {
+  CLI::App* load = command_line.add_subcommand("load", "sends a load by a schedule, and says who answered, how fast");
+  add_report_flags(*load, arguments);
+  const auto add = [load](const char* flag, auto& value, const char* type, const char* help) {
+    return load->add_option(flag, value, help)->type_name(type);
+  };
+  add("URL", arguments.url, "", "http://HOST[:PORT][/PATH][?QUERY]");
+  add("--profile", arguments.profile, "PROFILE",
+      "RATE@TIME, RATE:RATE@TIME, sine(MEAN,AMPLITUDE,PERIOD)@TIME, burst(BASE,PEAK,EVERY,WIDTH)@TIME, separated by "
+      "commas, or FILE.csv; in requests a second, or in millicores (300m)");
+  add("--cost", arguments.cost, "TIME", "CPU time of a request, for rates in millicores");
+  add("--arrivals", arguments.arrivals, "NAME", "uniform or poisson")->check(CLI::IsMember({"uniform", "poisson"}));
+  add("--seed", arguments.seed, "N", "of poisson arrivals; the same seed sends at the same times")
+      ->check(CLI::NonNegativeNumber);
+  add("--method", arguments.method, "NAME", "default: GET, or POST with a body");
+  add("--header", arguments.headers, "'NAME: VALUE'", "may be repeated")->expected(1)->take_all()->default_str("");
+  add("--body", arguments.body, "TEXT", "or @FILE");
+  add("--connections", arguments.connections, "N", "at most so many at once")->check(CLI::Range(1, 1'000'000));
+  add("--keepalive-age", arguments.keepalive_age, "TIME", "older connections end with their next request");
+  load->add_flag("--no-keepalive", arguments.no_keepalive, "a connection for each request");
+  add("--timeout", arguments.timeout, "TIME", "for an answer");
+  add("--threads", arguments.threads, "N", "each with a share of the schedule")->check(CLI::Range(1, 1024));
+  add("--engine", arguments.engine, "NAME", "auto, io_uring or epoll")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
+  add("--shard", arguments.shard, "I/N", "this part of one schedule; N alone where JOB_COMPLETION_INDEX is I");
+  add("--start-every", arguments.start_every, "TIME", "shards start at the next multiple of this on the clock");
+  add("--out", arguments.out, "FILE", "write a line of JSON there each second; - is stdout");
+  return load;
 }
 
 int run_serve(std::vector<app::Setting>& settings, bool print_config) {
@@ -73,6 +120,13 @@ int main(int argc, char** argv) {
   std::string format = "text";
   doctor->add_option("--format", format, "text or json")->check(CLI::IsMember({"text", "json"}));
 
+  app::LoadArguments load_arguments;
+  load_arguments.profile = profile::kDefaultProfile;
+  CLI::App* load = add_load(command_line, load_arguments);
+  CLI::App* merge = load->add_subcommand("merge", "adds up the JSON reports of shards");
+  merge->add_option("FILE", load_arguments.files, "what kiln load --format json printed")->required();
+  add_report_flags(*merge, load_arguments);
+
   try {
     command_line.parse(argc, argv);
   } catch (const CLI::Success& wanted) {
@@ -85,5 +139,7 @@ int main(int argc, char** argv) {
   }
   if (healthcheck->parsed()) return app::healthcheck(url, ::getenv);
   if (doctor->parsed()) return app::doctor(format == "json" ? app::Format::Json : app::Format::Text, ::getenv);
+  if (merge->parsed()) return app::load_merge(load_arguments);
+  if (load->parsed()) return app::load(load_arguments, ::getenv);
   return run_serve(settings, print_config);
 }

@@ -24,7 +24,8 @@ const std::map<std::string, std::set<std::string>, std::less<>> kMayInclude = {
     {"burn", {"base"}},
     {"store", {"base"}},
     {"profile", {"base"}},
-    {"app", {"base", "core", "http", "burn", "store", "web"}},
+    {"load", {"base", "core", "http", "profile"}},
+    {"app", {"base", "core", "http", "burn", "store", "profile", "load", "web"}},
 };
 
 struct Source {

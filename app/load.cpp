@@ -1,0 +1,285 @@
+#include "app/load.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "app/load_view.h"
+#include "base/quantity.h"
+#include "http/url.h"
+#include "load/generator.h"
+#include "load/report.h"
+#include "profile/parse.h"
+
+namespace kiln::app {
+
+namespace {
+
+constexpr int kFailed = 1, kBadCommandLine = 2, kGateFailed = 3;
+
+std::atomic<int> signal_seen{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler writes it");
+
+int complain(int status, std::string_view what) {
+  fmt::print(stderr, "kiln load: {}\n", what);
+  return status;
+}
+
+base::Result<std::string> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || file.bad()) return base::system_error("reading " + path, errno);
+  return std::move(text).str();
+}
+
+// The profile, or the sentence with the place under it.
+base::Result<profile::Profile> profile_of(const LoadArguments& arguments) {
+  profile::ParseOptions options;
+  if (!arguments.cost.empty()) {
+    const auto cost = base::parse_duration(arguments.cost);
+    if (!cost) return base::error("--cost: " + cost.error().what);
+    options.cost = *cost;
+  }
+  const bool csv = profile::names_csv_file(arguments.profile);
+  std::string text = arguments.profile;
+  if (csv) {
+    auto file = read_file(arguments.profile);
+    if (!file) return base::error("--profile: " + file.error().what);
+    text = std::move(*file);
+  }
+  auto parsed = csv ? profile::parse_profile_csv(text, options) : profile::parse_profile(text, options);
+  if (!parsed) {
+    return base::error(fmt::format("--profile: {}\n{}", parsed.error().what, profile::point_at(text, parsed.error())));
+  }
+  return std::move(*parsed);
+}
+
+base::Result<profile::Shard> shard_of(const LoadArguments& arguments, const Environment& environment) {
+  if (arguments.shard.empty()) return profile::Shard{};
+  const size_t slash = arguments.shard.find('/');
+  std::string index = arguments.shard.substr(0, std::min(slash, arguments.shard.size()));
+  std::string count = slash == std::string::npos ? std::exchange(index, "") : arguments.shard.substr(slash + 1);
+  if (slash == std::string::npos) {
+    const char* of_job = environment("JOB_COMPLETION_INDEX");
+    if (of_job == nullptr) {
+      return base::error(
+          fmt::format("--shard: '{}' is a number of shards, and no JOB_COMPLETION_INDEX says which one this is: "
+                      "write I/{}", count, count));
+    }
+    index = of_job;
+  }
+  const auto i = base::parse_integer(index), n = base::parse_integer(count);
+  constexpr uint64_t kShardsMax = 10'000;
+  if (!i || !n || *n == 0 || *n > kShardsMax || *i >= *n) {
+    return base::error(fmt::format("--shard: '{}/{}' is not I/N with I from 0 to N - 1 and N at most {}", index, count,
+                                   kShardsMax));
+  }
+  return profile::Shard{.index = static_cast<uint32_t>(*i), .count = static_cast<uint32_t>(*n)};
+}
+
+base::Result<std::vector<load::Gate>> gates_of(const LoadArguments& arguments) {
+  std::vector<load::Gate> gates;
+  for (const std::string& text : arguments.gates) {
+    auto gate = load::Gate::parse(text);
+    if (!gate) return base::error("--fail-if: " + gate.error().what);
+    gates.push_back(std::move(*gate));
+  }
+  return gates;
+}
+
+// Everything that can be wrong with the command line. `fields` point into `arguments`.
+base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, const Environment& environment) {
+  load::GeneratorOptions options;
+  const http::UrlResult url = http::parse_url(arguments.url);
+  if (url.fault != http::UrlFault::None) {
+    return base::error(fmt::format("'{}': {}", arguments.url, http::url_fault_text(url.fault)));
+  }
+  options.url = url.url;
+
+  auto profile = profile_of(arguments);
+  if (!profile) return std::unexpected(std::move(profile.error()));
+  options.profile = std::move(*profile);
+  options.profile_text = arguments.profile;
+  options.arrivals = arguments.arrivals == "poisson" ? profile::Arrivals::Poisson : profile::Arrivals::Uniform;
+  options.seed = arguments.seed;
+  auto shard = shard_of(arguments, environment);
+  if (!shard) return std::unexpected(std::move(shard.error()));
+  options.shard = *shard;
+
+  options.body = arguments.body;
+  if (options.body.starts_with('@')) {
+    auto body = read_file(options.body.substr(1));
+    if (!body) return base::error(fmt::format("--body: '{}': {}", arguments.body, body.error().what));
+    options.body = std::move(*body);
+  }
+  options.method = !arguments.method.empty() ? arguments.method : options.body.empty() ? "GET" : "POST";
+  for (const std::string_view header : arguments.headers) {
+    const size_t colon = header.find(':');
+    if (colon == std::string_view::npos) return base::error(fmt::format("--header: '{}' has no colon", header));
+    std::string_view value = header.substr(colon + 1);
+    value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
+    options.fields.push_back({.name = header.substr(0, colon), .value = value});
+  }
+
+  struct Time {
+    const char* flag;
+    const std::string& text;
+    std::chrono::nanoseconds& into;
+  };
+  for (const Time& time : {Time{"--keepalive-age", arguments.keepalive_age, options.keepalive_age},
+                           Time{"--timeout", arguments.timeout, options.timeout}}) {
+    const auto parsed = base::parse_duration(time.text);
+    if (!parsed) return base::error(fmt::format("{}: {}", time.flag, parsed.error().what));
+    time.into = *parsed;
+  }
+  if (options.timeout <= std::chrono::nanoseconds::zero()) {
+    return base::error(fmt::format("--timeout: '{}' is no time for an answer", arguments.timeout));
+  }
+  const auto request = load::request_text(options, true);
+  if (!request) return std::unexpected(std::move(request.error()));
+  if (arguments.no_keepalive) options.keepalive_age = {};
+  options.connections_max = arguments.connections;
+  options.threads = arguments.threads;
+  options.engine = arguments.engine == "epoll"      ? core::EngineRequest::Epoll
+                   : arguments.engine == "io_uring" ? core::EngineRequest::IoUring
+                                                    : core::EngineRequest::Auto;
+
+  // Shards agree on the next multiple by the clock on the wall; one that comes up too shortly before it takes the one
+  // after.
+  if (options.shard.count > 1) {
+    const auto every = base::parse_duration(arguments.start_every);
+    if (!every || *every < std::chrono::seconds(1)) {
+      return base::error(fmt::format("--start-every: '{}' is not a duration of at least 1s", arguments.start_every));
+    }
+    const auto earliest = (std::chrono::system_clock::now() + std::chrono::seconds(1)).time_since_epoch();
+    const auto turns = (earliest + *every - std::chrono::nanoseconds(1)) / *every;
+    using Clock = std::chrono::system_clock;
+    options.start = Clock::time_point(std::chrono::duration_cast<Clock::duration>(turns * *every));
+  }
+  return options;
+}
+
+// Prints the report, judges it, and says how the command ends.
+int finish(const load::Report& report, const LoadArguments& arguments, const std::vector<load::Gate>& gates) {
+  if (!arguments.hdr.empty()) {
+    std::ofstream file(arguments.hdr);
+    file << report.latency.percentile_distribution({.unit = 1000});
+    if (!file.flush()) return complain(kFailed, base::system_error("writing " + arguments.hdr, errno).error().what);
+  }
+  fmt::print("{}{}", arguments.format == "json" ? load::to_json(report) : load::to_text(report),
+             arguments.format == "json" ? "\n" : "");
+  if (std::fflush(stdout) != 0) return complain(kFailed, base::system_error("writing the report", errno).error().what);
+  int status = 0;
+  for (const load::Gate& gate : gates) {
+    if (const auto why = gate.fails(report)) status = complain(kGateFailed, "failed by " + *why);
+  }
+  return status;
+}
+
+bool only_redirects(const load::Report& report) {
+  return std::ranges::all_of(report.statuses, [](const auto& status) {
+    return status.first >= 300 && status.first < 400 && status.first != 304;
+  });
+}
+
+// The terminal's as it is now.
+LoadView::Screen screen() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return {};
+  return {.rows = size.ws_row, .columns = size.ws_col};
+}
+
+std::string why_no_answer(const load::Report& report) {
+  if (report.due == 0) return "it was interrupted before the first request";
+  std::string kinds;
+  for (size_t i = 0; i < load::kFailures; ++i) {
+    if (report.failures[i] == 0) continue;
+    kinds += fmt::format("{}{} {}", kinds.empty() ? "" : ", ", report.failures[i],
+                         load::failure_name(static_cast<load::Failure>(i)));
+  }
+  return fmt::format("none of {} requests was answered ({}): is {} an HTTP/1.1 server?", report.due, kinds, report.url);
+}
+
+}  // namespace
+
+int load(const LoadArguments& arguments, const Environment& environment) {
+  auto options = options_of(arguments, environment);
+  if (!options) return complain(kBadCommandLine, options.error().what);
+  const auto gates = gates_of(arguments);
+  if (!gates) return complain(kBadCommandLine, gates.error().what);
+  std::ofstream out_file;
+  std::ostream* out = arguments.out == "-" ? &std::cout : nullptr;
+  if (!arguments.out.empty() && out == nullptr) {
+    out_file.open(arguments.out);
+    if (!out_file) return complain(kFailed, base::system_error("writing " + arguments.out, errno).error().what);
+    out = &out_file;
+  }
+
+  // The first signal ends the run with a report, the second the process, whichever they are.
+  struct sigaction once {};
+  once.sa_handler = [](int number) {
+    signal_seen = number;
+    ::signal(SIGINT, SIG_DFL);
+    ::signal(SIGTERM, SIG_DFL);
+  };
+  ::sigaction(SIGINT, &once, nullptr);
+  ::sigaction(SIGTERM, &once, nullptr);
+
+  LoadView view(::isatty(STDERR_FILENO) == 1 ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
+                arguments.url + "   " + arguments.profile,
+                std::chrono::duration<double>(options->profile.duration()).count());
+  const auto second_done = [&](uint64_t index, const load::SecondReport& second) {
+    if (out != nullptr) *out << load::to_json_line(second, index) << '\n' << std::flush;
+    fmt::print(stderr, "{}", view.after(index, second, screen()));
+  };
+  const auto report = load::run(*options, second_done, [] { return signal_seen != 0; });
+  fmt::print(stderr, "{}", view.clear());
+  if (!report) return complain(kFailed, report.error().what);
+  if (out != nullptr && !out->flush()) return complain(kFailed, "writing " + arguments.out + " failed");
+  const int interrupted = report->interrupted ? 128 + signal_seen : 0;
+  if (report->answers == 0) return complain(interrupted != 0 ? interrupted : kFailed, why_no_answer(*report));
+  int status = finish(*report, arguments, *gates);
+  if (status == 0 && only_redirects(*report)) {
+    status = complain(kFailed, "every answer was a redirect, which is not followed: use the URL in its Location");
+  }
+  return interrupted != 0 ? interrupted : status;
+}
+
+int load_merge(const LoadArguments& arguments) {
+  const auto gates = gates_of(arguments);
+  if (!gates) return complain(kBadCommandLine, gates.error().what);
+  std::optional<load::Report> whole;
+  for (const std::string& path : arguments.files) {
+    const auto text = read_file(path);
+    if (!text) return complain(kFailed, text.error().what);
+    auto part = load::from_json(*text);
+    if (!part) return complain(kFailed, path + ": " + part.error().what);
+    if (!whole) {
+      whole = std::move(*part);
+    } else if (const auto merged = load::merge(*whole, *part); !merged) {
+      return complain(kFailed, path + ": " + merged.error().what);
+    }
+  }
+  if (whole->shards.size() < whole->shards[0].count) {
+    fmt::print(stderr, "kiln load: {} of {} shards: the others' figures are missing\n", whole->shards.size(),
+               whole->shards[0].count);
+  }
+  return finish(*whole, arguments, *gates);
+}
+
+}  // namespace kiln::app

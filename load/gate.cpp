@@ -1,0 +1,108 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/quantity.h"
+#include "load/report.h"
+
+namespace kiln::load {
+
+namespace {
+
+base::Result<double> parse_share(std::string_view text) {
+  text.remove_suffix(1);
+  auto percent = base::parse_decimal(text);
+  if (percent) *percent /= 100;
+  return percent;
+}
+
+}  // namespace
+
+base::Result<Gate> Gate::parse(std::string_view text) {
+  const auto refuse = [&](std::string_view why) {
+    return base::error(
+        fmt::format("'{}' is no condition: {}; for example p99>200ms, errors>0.1%, rate<95%", text, why));
+  };
+  const size_t at = text.find_first_of("<>");
+  if (at == std::string_view::npos) return refuse("it has neither < nor >");
+  const std::string_view name = text.substr(0, at);
+  const std::string_view limit = text.substr(at + 1);
+  const bool share = limit.ends_with('%');
+
+  Gate gate;
+  gate.text_ = text;
+  gate.above_ = text[at] == '>';
+  bool time = true;
+  if (name.starts_with('p')) {
+    const auto percentile = base::parse_decimal(name.substr(1));
+    if (!percentile || *percentile > 100) return refuse("a percentile is p0 to p100");
+    gate.figure_ = Figure::Percentile;
+    gate.percentile_ = *percentile;
+  } else if (name == "max") {
+    gate.figure_ = Figure::Maximum;
+  } else if (name == "mean") {
+    gate.figure_ = Figure::Mean;
+  } else if (name == "errors" || name == "rate") {
+    time = false;
+    gate.figure_ = name == "errors" ? (share ? Figure::ErrorShare : Figure::Errors)
+                                    : (share ? Figure::RateShare : Figure::Rate);
+  } else {
+    return refuse("the figures are p50, p99 and the like, max, mean, errors and rate");
+  }
+  if (time) {
+    const auto duration = base::parse_duration(limit);
+    if (!duration) return refuse(duration.error().what);
+    gate.limit_ = std::chrono::duration<double, std::micro>(*duration).count();
+  } else {
+    const auto number = share ? parse_share(limit) : base::parse_decimal(limit);
+    if (!number) return refuse(number.error().what);
+    gate.limit_ = *number;
+  }
+  return gate;
+}
+
+std::optional<std::string> Gate::fails(const Report& report) const {
+  const auto due = static_cast<double>(report.due);
+  const auto answers = static_cast<double>(report.answers);
+  const auto time = [](double us) { return fmt::format("{:.3f} ms", us / 1000); };
+  const auto percent = [](double share) { return fmt::format("{:.3f} %", 100 * share); };
+  double value = 0;
+  std::string shown;
+  switch (figure_) {
+    case Figure::Percentile:
+      value = static_cast<double>(report.latency.value_at_percentile(percentile_));
+      shown = time(value);
+      break;
+    case Figure::Maximum:
+      value = static_cast<double>(report.latency.max());
+      shown = time(value);
+      break;
+    case Figure::Mean:
+      value = report.latency.mean();
+      shown = time(value);
+      break;
+    case Figure::Errors:
+      value = static_cast<double>(report.errors());
+      shown = std::to_string(report.errors());
+      break;
+    case Figure::ErrorShare:
+      value = report.error_share();
+      shown = percent(value);
+      break;
+    case Figure::Rate:
+      value = report.seconds > 0 ? answers / report.seconds : 0;
+      shown = fmt::format("{:.1f} a second", value);
+      break;
+    case Figure::RateShare:
+      value = due > 0 ? answers / due : 0;
+      shown = percent(value);
+      break;
+  }
+  // Without a single answer there is no latency that could be good.
+  const bool unknown = report.answers == 0 && figure_ <= Figure::Mean;
+  if (unknown) return fmt::format("{}: nothing was answered", text_);
+  if (above_ ? value > limit_ : value < limit_) return fmt::format("{}: {}", text_, shown);
+  return std::nullopt;
+}
+
+}  // namespace kiln::load

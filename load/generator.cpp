@@ -1,0 +1,243 @@
+#include "load/generator.h"
+
+#include <fmt/format.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <ctime>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "core/loop.h"
+#include "http/request_writer.h"
+#include "load/client.h"
+
+namespace kiln::load {
+
+namespace {
+
+constexpr std::chrono::seconds kConnectTimeout{5};
+constexpr std::chrono::milliseconds kStartDelay{100};  // until the threads are there
+
+// Whether somebody answers there: 0, or why not.
+int probe(const addrinfo& at) {
+  const base::Fd socket(::socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return errno;
+  if (::connect(socket.get(), at.ai_addr, at.ai_addrlen) == 0) return 0;
+  if (errno != EINPROGRESS) return errno;
+  pollfd wait{.fd = socket.get(), .events = POLLOUT, .revents = 0};
+  const int ready = ::poll(&wait, 1, static_cast<int>(std::chrono::milliseconds(kConnectTimeout).count()));
+  if (ready <= 0) return ready == 0 ? ETIMEDOUT : errno;
+  int error = 0;
+  socklen_t size = sizeof error;
+  ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  return error;
+}
+
+base::Result<core::SocketAddress> resolve(const http::Url& url) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &found); error != 0) {
+    return base::error(fmt::format("{}: {}", url.host, ::gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, ::freeaddrinfo);
+  // The first that somebody answers at: a name often has an IPv6 address that nobody serves.
+  int error = 0;
+  for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
+    error = probe(*at);
+    if (error == 0) {
+      core::SocketAddress address;
+      std::memcpy(&address.storage, at->ai_addr, at->ai_addrlen);
+      address.size = at->ai_addrlen;
+      return address;
+    }
+  }
+  return base::system_error(fmt::format("connecting to {}:{}", url.host, url.port), error);
+}
+
+double thread_cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+// What the threads tell the one that waits for them.
+struct Board {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::function<void()>> stops;  // a thread's is empty unless its loop runs
+  bool stopping = false;
+  uint32_t running = 0;                      // threads
+  std::vector<SecondReport> seconds;
+  std::vector<uint32_t> told;  // how many threads have told of that second
+  std::optional<Report> report;
+  std::optional<base::Error> error;
+};
+
+void tell_second(Board& board, uint64_t index, const SecondReport& second) {
+  const std::lock_guard lock(board.mutex);
+  if (index >= board.seconds.size()) {
+    board.seconds.resize(index + 1);
+    board.told.resize(index + 1);
+  }
+  add(board.seconds[index], second);
+  ++board.told[index];
+  board.changed.notify_one();
+}
+
+// A thread's life, but for what it says at its end.
+base::Result<Report> run_client(const ClientOptions& options, core::EngineRequest request, uint32_t index,
+                                Board& board) {
+  // The kernel may wake a thread that much late, 50 us by default (prctl(2)).
+  ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0);
+  auto opened = core::open_engine(request, {.connects = true});
+  if (!opened) return std::unexpected(std::move(opened.error()));
+  auto mailbox = core::Mailbox::open();
+  if (!mailbox) return std::unexpected(std::move(mailbox.error()));
+  Client client(options,
+                [&](uint64_t second, const SecondReport& report) { tell_second(board, second, report); });
+  core::Loop loop(std::move(opened->engine), std::move(*mailbox), client,
+                  {// Of a request that the server does not read: a little later than the client's own deadline, which
+                   // has then passed for certain.
+                   .send_timeout = options.timeout + std::chrono::milliseconds(10),
+                   // What waits to be sent is what was asked for.
+                   .held_bytes_max = std::numeric_limits<size_t>::max()});
+  client.begin(loop);
+  const auto let_stop = [&](std::function<void()> stop) {
+    const std::lock_guard lock(board.mutex);
+    board.stops[index] = std::move(stop);
+    if (board.stopping && board.stops[index]) board.stops[index]();
+  };
+  let_stop([&] { loop.post([&] { client.stop(); }); });
+  loop.run();
+  let_stop({});
+  Report report = client.take_report();
+  report.cpu_seconds = thread_cpu_seconds();
+  return report;
+}
+
+void stop_all(Board& board) {
+  board.stopping = true;
+  for (const auto& stop : board.stops) {
+    if (stop) stop();
+  }
+}
+
+}  // namespace
+
+base::Result<std::string> request_text(const GeneratorOptions& options, bool keep_alive) {
+  std::string text;
+  const http::RequestWritten written = http::write_request_head({.method = options.method,
+                                                                 .target = options.url.target,
+                                                                 .host = options.url.authority,
+                                                                 .fields = options.fields,
+                                                                 .content_length = options.body.size(),
+                                                                 .keep_alive = keep_alive},
+                                                                text);
+  using enum http::RequestFault;
+  const std::string why(request_fault_text(written.fault));
+  switch (written.fault) {
+    case None: return text + options.body;
+    case BadMethod: return base::error(fmt::format("--method: '{}': {}", printable(options.method), why));
+    case BadFieldName:
+    case BadFieldValue:
+    case FieldIsOurs: {
+      const http::Field& field = options.fields[written.field];
+      const std::string line = printable(fmt::format("{}: {}", field.name, field.value));
+      return base::error(fmt::format("--header: '{}': {}", line, why));
+    }
+    case BadTarget:
+    case BadHost: break;
+  }
+  return base::error(why);
+}
+
+base::Result<Report> run(const GeneratorOptions& options, const SecondDone& second_done,
+                         const std::function<bool()>& interrupted) {
+  auto request = request_text(options, true);
+  if (!request) return std::unexpected(std::move(request.error()));
+  auto address = resolve(options.url);
+  if (!address) return std::unexpected(std::move(address.error()));
+  const auto now = std::chrono::system_clock::now();
+  const auto start = options.start.value_or(now + kStartDelay);
+  ClientOptions client{.profile = &options.profile,
+                       .schedule = {.arrivals = options.arrivals, .seed = options.seed, .shard = {}},
+                       .address = *address,
+                       .request = *request,
+                       .last_request = *request_text(options, false),
+                       .method = options.method == "HEAD" ? http::Method::Head : http::Method::Get,
+                       .connections_max = std::max(options.connections_max / options.threads, 1U),
+                       .keepalive_age = options.keepalive_age,
+                       .timeout = options.timeout,
+                       .connect_timeout = kConnectTimeout,
+                       // The two clocks differ by what the one on the wall is set to.
+                       .start = std::chrono::steady_clock::now() + (start - now)};
+
+  Board board;
+  board.stops.resize(options.threads);
+  board.running = options.threads;
+  std::vector<std::jthread> threads;
+  for (uint32_t i = 0; i < options.threads; ++i) {
+    // A thread's share of this shard's share.
+    client.schedule.shard = {.index = options.shard.index + options.shard.count * i,
+                             .count = options.shard.count * options.threads};
+    threads.emplace_back([&board, &options, client, i] {
+      auto report = run_client(client, options.engine, i, board);
+      const std::lock_guard lock(board.mutex);
+      --board.running;
+      if (!report) {
+        board.error = std::move(report.error());
+        stop_all(board);
+      } else if (board.report) {
+        add(*board.report, *report);
+      } else {
+        board.report = std::move(*report);
+      }
+      board.changed.notify_one();
+    });
+  }
+
+  bool stopped = false;
+  std::unique_lock lock(board.mutex);
+  for (uint64_t next = 0; board.running > 0 || next < board.seconds.size();) {
+    if (board.running > 0) board.changed.wait_for(lock, std::chrono::milliseconds(100));
+    // A thread that has ended tells no more.
+    while (next < board.seconds.size() && (board.told[next] == options.threads || board.running == 0)) {
+      const SecondReport second = std::exchange(board.seconds[next], {});
+      lock.unlock();
+      second_done(next++, second);
+      lock.lock();
+    }
+    if (!stopped && interrupted()) {
+      stopped = true;
+      stop_all(board);
+    }
+  }
+  lock.unlock();
+  threads.clear();
+  if (board.error) return std::unexpected(std::move(*board.error));
+
+  Report& report = *board.report;
+  report.url = printable("http://" + options.url.authority + options.url.target);
+  report.profile = printable(options.profile_text);
+  report.arrivals = options.arrivals == profile::Arrivals::Poisson ? "poisson" : "uniform";
+  report.seed = options.seed;
+  report.shards = {{.index = options.shard.index, .count = options.shard.count}};
+  report.started_at = std::chrono::duration<double>(start.time_since_epoch()).count();
+  report.planned_seconds = std::chrono::duration<double>(options.profile.duration()).count();
+  report.interrupted = stopped;
+  report.threads = options.threads;
+  report.connections_max = options.connections_max;
+  return std::move(report);
+}
+
+}  // namespace kiln::load

@@ -1,0 +1,155 @@
+// What a run of the load generator found: plain figures that several threads, machines or pods can add up. Nothing here
+// knows sockets or clocks.
+//
+// Two latencies stand side by side. `latency` counts from the moment a request was due by its schedule, `service` from
+// the moment it was sent. While a server stands still the requests that should have been sent wait as well; only the
+// first figure knows of them (coordinated omission).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/hdr_histogram.h"
+#include "base/result.h"
+
+namespace kiln::load {
+
+// Why a request has no answer.
+enum class Failure : uint8_t {
+  Refused,         // nobody listens
+  ConnectTimeout,  // no connection in time
+  Unreachable,     // no connection, for another reason
+  Closed,          // the connection ended before the answer did
+  Malformed,       // what came is no answer (RFC 9112)
+  Timeout,         // no answer in time
+  Unsent,          // the run ended before there was a connection for it
+  CutOff,          // the run was interrupted before there was an answer
+};
+inline constexpr size_t kFailures = 8;
+std::string_view failure_name(Failure failure);  // "refused", …, as in JSON
+
+// Microseconds, up to an hour.
+base::HdrHistogram latency_histogram();
+
+// Who answered, by the X-Pod-Name and X-Node-Name of the answers.
+struct PodReport {
+  std::string pod;
+  std::string node;
+  uint64_t answers = 0;
+  uint64_t errors = 0;  // of them, with a status of 400 or more
+  double first_seen = 0;  // seconds since the start
+  double last_seen = 0;
+  base::HdrHistogram latency = latency_histogram();
+  base::HdrHistogram early = latency_histogram();  // the part of its first kEarlySeconds
+};
+inline constexpr double kEarlySeconds = 5;
+// Names are the server's to choose: those beyond so many are counted together, under the last. The longest name of
+// Kubernetes is that of a DNS subdomain (RFC 1123): 253 characters.
+inline constexpr size_t kPodsMax = 250;
+inline constexpr size_t kNameCharactersMax = 253;
+inline constexpr std::string_view kOtherPods = "(others)";
+
+// One second of the schedule.
+struct SecondReport {
+  uint64_t due = 0;
+  uint64_t sent = 0;
+  uint64_t answers = 0;
+  uint64_t errors = 0;  // failures, and answers with a status of 400 or more
+  uint32_t p50_us = 0;  // of answers in this second, from the moment they were due
+  uint32_t p99_us = 0;
+  std::map<std::string, uint64_t> pods;  // answers of each
+};
+
+// A part of one schedule.
+struct ShardReport {
+  uint32_t index = 0;
+  uint32_t count = 1;
+};
+
+// Names, URLs and profiles as they stand in reports: what is no printable ASCII becomes '?'. Servers choose names.
+std::string printable(std::string_view text);
+
+struct Report {
+  // What was asked.
+  std::string url;
+  std::string profile;
+  std::string arrivals;  // "uniform" or "poisson"
+  uint64_t seed = 1;
+  std::vector<ShardReport> shards;  // that are added up here
+  double started_at = 0;            // seconds since 1970
+  double planned_seconds = 0;
+  double seconds = 0;  // until the last answer
+  bool interrupted = false;
+
+  // What came of it.
+  uint64_t due = 0;
+  uint64_t sent = 0;
+  uint64_t answers = 0;
+  uint64_t answer_bytes = 0;
+  uint64_t connections = 0;            // made
+  uint64_t late_for_connections = 0;   // sent more than a millisecond late: every connection was busy
+  uint64_t late_by_client = 0;         // the same though one was free: the client was slow
+  std::map<int, uint64_t> statuses;
+  std::array<uint64_t, kFailures> failures{};
+  base::HdrHistogram latency = latency_histogram();
+  base::HdrHistogram service = latency_histogram();
+  base::HdrHistogram send_delay = latency_histogram();  // sent after it was due
+  std::vector<PodReport> pods;                          // by first_seen
+  std::vector<SecondReport> timeline;
+
+  // The client itself.
+  uint32_t threads = 1;
+  uint32_t connections_max = 0;
+  double cpu_seconds = 0;  // of its threads
+
+  [[nodiscard]] uint64_t errors() const;
+  [[nodiscard]] double error_share() const;  // of what was due
+  // The coefficient of variation of the pods' answers: 0 when all have answered as often.
+  [[nodiscard]] double skew() const;
+};
+
+// What the client itself stood in the way of.
+enum class Verdict : uint8_t { Kept, Client, Connections };
+Verdict verdict(const Report& report);
+
+// Adds what was measured at the same time by another thread.
+void add(SecondReport& into, const SecondReport& part);
+void add(Report& into, const Report& part);
+
+// Adds another part of the same run. An error when it is none: another URL, profile or seed, a shard that
+// is there already, or a start more than a second away.
+[[nodiscard]] base::Result<void> merge(Report& into, const Report& part);
+
+// docs/load.md has the schema.
+std::string to_json(const Report& report);
+std::string to_json_line(const SecondReport& second, uint64_t index);
+[[nodiscard]] base::Result<Report> from_json(std::string_view json);
+std::string to_text(const Report& report);
+
+// A condition that fails a run: "p99>200ms", "errors>0.1%", "rate<95%".
+class Gate {
+ public:
+  // pN (any percentile), max, mean with a duration; errors with a number or a share of what was due; rate, of answers,
+  // with a number a second or a share of what was due.
+  [[nodiscard]] static base::Result<Gate> parse(std::string_view text);
+
+  // What was measured, when the condition is met and the run therefore fails; else nothing.
+  [[nodiscard]] std::optional<std::string> fails(const Report& report) const;
+
+ private:
+  enum class Figure : uint8_t { Percentile, Maximum, Mean, Errors, ErrorShare, Rate, RateShare };
+
+  std::string text_;
+  Figure figure_ = Figure::Maximum;
+  double percentile_ = 0;
+  bool above_ = true;  // true: a figure above the limit fails; false: one below
+  double limit_ = 0;   // microseconds, requests, requests a second, or a share of 1
+};
+
+}  // namespace kiln::load

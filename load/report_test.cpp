@@ -1,0 +1,252 @@
+#include "load/report.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace kiln::load {
+namespace {
+
+// A part of a run: `answers` of them from each pod, each `latency_us` after it was due.
+Report part(uint32_t index, uint32_t count, const std::vector<std::string>& pods, uint64_t answers,
+            uint64_t latency_us) {
+  Report report;
+  report.url = "http://kiln/load?ms=5";
+  report.profile = "20@10s";
+  report.arrivals = "uniform";
+  report.shards = {{.index = index, .count = count}};
+  report.started_at = 1'700'000'000;
+  report.planned_seconds = 10;
+  report.seconds = 10;
+  report.connections_max = 10;
+  SecondReport& second = report.timeline.emplace_back();
+  for (const std::string& name : pods) {
+    PodReport& pod = report.pods.emplace_back();
+    pod.pod = name;
+    pod.node = "node of " + name;
+    pod.answers = answers;
+    pod.first_seen = 1 + index;
+    pod.last_seen = 9 + index;
+    pod.latency.record(latency_us, answers);
+    report.latency.record(latency_us, answers);
+    report.service.record(latency_us / 2, answers);
+    report.send_delay.record(3, answers);
+    report.due += answers;
+    report.sent += answers;
+    report.answers += answers;
+    report.statuses[200] += answers;
+    second.pods[name] = answers;
+  }
+  second.due = second.sent = second.answers = report.answers;
+  second.p99_us = static_cast<uint32_t>(latency_us);
+  return report;
+}
+
+TEST(Report, AddsPartsAndNeverAveragesPercentiles) {
+  Report whole = part(0, 2, {"a", "b"}, 99, 1000);
+  const auto merged = merge(whole, part(1, 2, {"b", "c"}, 1, 800'000));
+  ASSERT_TRUE(merged) << merged.error().what;
+  EXPECT_EQ(whole.answers, 200U);
+  EXPECT_EQ(whole.shards.size(), 2U);
+  EXPECT_EQ(whole.latency.count(), 200U);
+  EXPECT_NEAR(static_cast<double>(whole.latency.value_at_percentile(99)), 1000, 1);
+  EXPECT_NEAR(static_cast<double>(whole.latency.value_at_percentile(99.5)), 800'000, 1000);
+  ASSERT_EQ(whole.pods.size(), 3U);
+  EXPECT_EQ(whole.pods[0].pod, "a");
+  EXPECT_EQ(whole.pods[1].answers, 100U);
+  EXPECT_EQ(whole.pods[1].first_seen, 1);
+  EXPECT_EQ(whole.pods[1].last_seen, 10);
+  EXPECT_EQ(whole.timeline[0].answers, 200U);
+  EXPECT_EQ(whole.timeline[0].pods.at("b"), 100U);
+  EXPECT_EQ(whole.connections_max, 20U);
+}
+
+TEST(Report, RefusesWhatIsNoPartOfTheSameRun) {
+  struct Row {
+    const char* says;
+    void (*change)(Report&);
+  };
+  const Row rows[] = {
+      {"URL", [](Report& r) { r.url = "http://other/"; }},
+      {"profile", [](Report& r) { r.profile = "21@10s"; }},
+      {"arrivals", [](Report& r) { r.arrivals = "poisson"; }},
+      {"seed", [](Report& r) { r.seed = 2; }},
+      {"start together", [](Report& r) { r.started_at += 1.5; }},
+      {"different schedules", [](Report& r) { r.shards[0].count = 3; }},
+      {"there twice", [](Report& r) { r.shards[0].index = 0; }},
+  };
+  for (const Row& row : rows) {
+    Report whole = part(0, 2, {"a"}, 10, 1000);
+    Report other = part(1, 2, {"a"}, 10, 1000);
+    row.change(other);
+    const auto merged = merge(whole, other);
+    ASSERT_FALSE(merged) << row.says;
+    EXPECT_NE(merged.error().what.find(row.says), std::string::npos) << merged.error().what;
+    EXPECT_EQ(whole.answers, 10U) << "nothing was added";
+  }
+}
+
+TEST(Report, IsTheSameAfterItWasReadBack) {
+  Report report = part(1, 3, {"kiln-\"1\"\\", "b"}, 7, 12'345);
+  report.failures[static_cast<size_t>(Failure::Timeout)] = 3;
+  report.due += 3;
+  report.interrupted = true;
+  report.statuses[503] = 2;
+  report.cpu_seconds = 0.25;
+  const std::string json = to_json(report);
+  const auto back = from_json(json);
+  ASSERT_TRUE(back) << back.error().what;
+  EXPECT_EQ(to_json(*back), json);
+  EXPECT_EQ(back->errors(), 5U);
+  EXPECT_EQ(back->pods[0].pod, "kiln-\"1\"\\");
+}
+
+TEST(Report, SaysWhatIsNoReport) {
+  for (const char* text : {"", "{", "[]", "{}", R"({"schema":2})", R"({"schema":1,"url":5})", "null"}) {
+    const auto report = from_json(text);
+    ASSERT_FALSE(report) << text;
+    EXPECT_FALSE(report.error().what.empty());
+  }
+}
+
+TEST(Report, RefusesAReportOfNoShard) {
+  Report report = part(0, 1, {"a"}, 1, 1);
+  report.shards.clear();
+  EXPECT_FALSE(from_json(to_json(report)));
+}
+
+TEST(Report, MakesTheNamesOfAFilePrintable) {
+  std::string json = to_json(part(0, 1, {"a-b"}, 1, 1));
+  for (size_t at; (at = json.find("a-b")) != std::string::npos;) json.replace(at, 3, "a\\u001bb");
+  const auto report = from_json(json);
+  ASSERT_TRUE(report) << report.error().what;
+  EXPECT_EQ(report->pods[0].pod, "a?b");
+  EXPECT_EQ(report->pods[0].node, "node of a?b");
+  EXPECT_EQ(report->timeline[0].pods.at("a?b"), 1U);
+}
+
+TEST(Report, MakesNamesPrintable) { EXPECT_EQ(printable("a\x01\x7f\xc3\xa4 ~"), "a???? ~"); }
+
+TEST(Report, SkewIsNoneWhenAllAnsweredAsOften) {
+  EXPECT_EQ(part(0, 1, {"a", "b", "c"}, 5, 1).skew(), 0);
+  Report report = part(0, 1, {"a", "b"}, 5, 1);
+  report.pods[0].answers = 15;
+  EXPECT_NEAR(report.skew(), 0.5, 1e-9);
+  EXPECT_EQ(Report{}.skew(), 0);
+}
+
+TEST(Report, KnowsWhoStoodInTheWay) {
+  Report report = part(0, 1, {"a"}, 1000, 1000);
+  report.cpu_seconds = 1;
+  EXPECT_EQ(verdict(report), Verdict::Kept);
+  report.late_by_client = 10;
+  EXPECT_EQ(verdict(report), Verdict::Kept) << "one in a hundred";
+  report.late_by_client = 11;
+  EXPECT_EQ(verdict(report), Verdict::Client);
+  report.late_by_client = 0;
+  report.late_for_connections = 11;
+  EXPECT_EQ(verdict(report), Verdict::Connections);
+  report.cpu_seconds = 9.5;
+  EXPECT_EQ(verdict(report), Verdict::Client) << "a thread that has no time left keeps connections busy";
+}
+
+TEST(Report, ALateFirstConnectionIsNobodysFault) {
+  Report report = part(0, 1, {"a"}, 20, 1000);
+  report.late_for_connections = 5;
+  EXPECT_EQ(verdict(report), Verdict::Kept) << "a quarter of twenty, but few";
+  report.late_for_connections = 6;
+  EXPECT_EQ(verdict(report), Verdict::Connections);
+}
+
+TEST(Report, CountsTheNamesThatAreTooManyTogether) {
+  std::vector<std::string> names, more;
+  for (size_t i = 0; i < kPodsMax; ++i) names.push_back("first-" + std::to_string(i));
+  for (size_t i = 0; i < kPodsMax; ++i) more.push_back("second-" + std::to_string(i));
+  more.push_back("first-7");
+  Report report = part(0, 3, names, 2, 1000);
+  add(report, part(1, 3, more, 3, 1000));
+  add(report, part(2, 3, more, 3, 1000));
+  ASSERT_EQ(report.pods.size(), kPodsMax + 1);
+  EXPECT_EQ(report.timeline[0].pods.size(), kPodsMax + 1);
+  EXPECT_EQ(report.timeline[0].pods.at(std::string(kOtherPods)), 2 * 3 * kPodsMax);
+  EXPECT_EQ(report.timeline[0].pods.at("first-7"), 8U);
+  uint64_t others = 0, seventh = 0;
+  for (const PodReport& pod : report.pods) {
+    if (pod.pod == kOtherPods) others = pod.answers;
+    if (pod.pod == "first-7") seventh = pod.answers;
+  }
+  EXPECT_EQ(others, 2 * 3 * kPodsMax);
+  EXPECT_EQ(seventh, 8U);
+}
+
+TEST(Report, ShowsHowManyPodsAnsweredInWholeSeconds) {
+  Report report = part(0, 1, {"a", "b"}, 50, 1000);
+  report.timeline.resize(3, report.timeline[0]);
+  report.timeline[1].pods.erase("a");
+  report.timeline[2].pods.clear();
+  report.timeline[2].pods["b"] = 1;
+  report.planned_seconds = report.seconds = 2.5;
+  EXPECT_NE(to_text(report).find("in a second: 2 from 0 s, 1 from 1 s\n"), std::string::npos) << to_text(report);
+  report.planned_seconds = 10;
+  report.interrupted = true;
+  report.seconds = 1.5;
+  EXPECT_NE(to_text(report).find("in a second: 2 from 0 s\n"), std::string::npos) << to_text(report);
+  report.seconds = 0.5;
+  EXPECT_NE(to_text(report).find("in a second: 2 from 0 s\n"), std::string::npos) << "a part is better than nothing";
+}
+
+TEST(Report, ALineOfChangesEnds) {
+  Report report = part(0, 1, {"a", "b"}, 50, 1000);
+  report.timeline.resize(1000, report.timeline[0]);
+  for (size_t i = 0; i < report.timeline.size(); i += 2) report.timeline[i].pods.erase("a");
+  report.planned_seconds = report.seconds = 1000;
+  EXPECT_NE(to_text(report).find("2 from 19 s, and 980 changes more\n"), std::string::npos) << to_text(report);
+}
+
+TEST(Report, ShowsPodsAndBothLatencies) {
+  const std::string text = to_text(part(0, 1, {"kiln-abc", "kiln-def"}, 50, 2500));
+  for (const char* expected : {"asked     100 requests", "status    200: 100", "failed    none", "2.50 ms", "1.25 ms",
+                               "kiln-abc", "node of kiln-def", "50.0 %", "2 from 0 s", "skew 0.00", "kept"}) {
+    EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n" << text;
+  }
+}
+
+struct GateCase {
+  const char* text;
+  bool fails;
+};
+
+TEST(Gate, Judges) {
+  Report report = part(0, 1, {"a"}, 990, 100'000);  // 100 ms each
+  report.due = 1000;
+  report.failures[static_cast<size_t>(Failure::Closed)] = 10;
+  const GateCase cases[] = {
+      {"p99>200ms", false},  {"p99>99ms", true},   {"p50<200ms", true},   {"max>1s", false},   {"mean>50ms", true},
+      {"errors>0.9%", true}, {"errors>1%", false}, {"errors>9", true},    {"errors>10", false}, {"rate<99%", false},
+      {"rate<99.1%", true},  {"rate<98.9", false}, {"rate<99.1", true},   {"p99.9>200ms", false},
+  };
+  for (const GateCase& row : cases) {
+    const auto gate = Gate::parse(row.text);
+    ASSERT_TRUE(gate) << gate.error().what;
+    EXPECT_EQ(gate->fails(report).has_value(), row.fails) << row.text;
+  }
+}
+
+TEST(Gate, FailsWhereNothingWasAnswered) {
+  const auto gate = Gate::parse("p99>1h");
+  ASSERT_TRUE(gate);
+  EXPECT_TRUE(gate->fails(Report{}).has_value());
+}
+
+TEST(Gate, RefusesWhatItDoesNotKnow) {
+  for (const char* text : {"", "p99", "p99=1s", "p101>1s", "p>1s", "latency>1s", "p99>200", "errors>x%", "rate<", ">1s",
+                           "errors>%"}) {
+    const auto gate = Gate::parse(text);
+    ASSERT_FALSE(gate) << text;
+    EXPECT_NE(gate.error().what.find(text), std::string::npos) << gate.error().what;
+  }
+}
+
+}  // namespace
+}  // namespace kiln::load
