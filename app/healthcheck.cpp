@@ -1,14 +1,10 @@
 // `kiln healthcheck`: one GET with plain blocking sockets. The image has no shell and no curl.
 #include <fmt/format.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -16,67 +12,37 @@
 #include "base/fd.h"
 #include "base/quantity.h"
 #include "base/result.h"
+#include "core/resolve.h"
+#include "http/request_writer.h"
+#include "http/url.h"
 
 namespace kiln::app {
 
 namespace {
 
-struct Target {
-  std::string host;
-  std::string port = "80";
-  std::string path = "/";
-};
-
-base::Result<Target> parse_url(std::string_view url) {
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) return base::error(fmt::format("'{}' is not an http:// URL", url));
-  url.remove_prefix(kScheme.size());
-  Target target;
-  const size_t slash = std::min(url.find('/'), url.size());
-  std::string_view authority = url.substr(0, slash);
-  if (slash < url.size()) target.path = url.substr(slash);
-  const size_t bracket = authority.find(']');
-  const size_t colon = authority.find(':', bracket == std::string_view::npos ? 0 : bracket);
-  if (colon != std::string_view::npos) {
-    target.port = authority.substr(colon + 1);
-    authority = authority.substr(0, colon);
-  }
-  if (authority.starts_with('[')) authority = authority.substr(1, authority.size() - 2);
-  target.host = authority;
-  const auto port = base::parse_integer(target.port);
-  if (target.host.empty() || !port || *port == 0 || *port > 65535) {
-    return base::error(fmt::format("'{}' has no host, or a port that is not between 1 and 65535", authority));
-  }
-  return target;
-}
-
-base::Result<base::Fd> connect_to(const Target& target) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(target.host.c_str(), target.port.c_str(), &hints, &found); error != 0) {
-    return base::error(fmt::format("{}: {}", target.host, ::gai_strerror(error)));
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, ::freeaddrinfo);
+base::Result<base::Fd> connect_to(const http::Url& url) {
+  const auto addresses = core::resolve(url.host, url.port);
+  if (!addresses) return std::unexpected(addresses.error());
   int code = ECONNREFUSED;
-  for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
-    base::Fd fd(::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol));
+  for (const core::SocketAddress& address : *addresses) {
+    base::Fd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const timeval limit{.tv_sec = 2, .tv_usec = 0};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (fd.valid() && ::connect(fd.get(), at->ai_addr, at->ai_addrlen) == 0) return fd;
+    if (fd.valid() && ::connect(fd.get(), address.get(), address.size) == 0) return fd;
     code = errno;
   }
-  return base::system_error(fmt::format("connecting to {}:{}", target.host, target.port), code);
+  return base::system_error(fmt::format("connecting to {}", url.authority), code);
 }
 
 // The status of a GET; the rest of the answer does not matter.
-base::Result<int> get_status(const Target& target) {
-  auto fd = connect_to(target);
+base::Result<int> get_status(const http::Url& url) {
+  auto fd = connect_to(url);
   if (!fd) return std::unexpected(std::move(fd.error()));
-  const std::string request =
-      fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kiln-healthcheck\r\nConnection: close\r\n\r\n",
-                  target.path, target.host.find(':') == std::string::npos ? target.host : "[" + target.host + "]");
+  const http::Field agent{.name = "User-Agent", .value = "kiln-healthcheck"};
+  std::string request;
+  http::write_request_head(
+      {.target = url.target, .host = url.authority, .fields = {&agent, 1}, .keep_alive = false}, request);
   if (::send(fd->get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
     return base::system_error("sending the request", errno);
   }
@@ -114,12 +80,13 @@ int healthcheck(std::string url, const Environment& environment) {
     }
     url = *own;
   }
-  const auto target = parse_url(url);
-  if (!target) {
-    fmt::print(stderr, "kiln healthcheck: {}; accepted: http://HOST[:PORT][/PATH]\n", target.error().what);
+  const http::UrlResult parsed = http::parse_url(url);
+  if (parsed.fault != http::UrlFault::None) {
+    fmt::print(stderr, "kiln healthcheck: '{}': {}; accepted: http://HOST[:PORT][/PATH]\n", url,
+               http::url_fault_text(parsed.fault));
     return 2;
   }
-  const auto status = get_status(*target);
+  const auto status = get_status(parsed.url);
   if (!status) {
     fmt::print(stderr, "kiln healthcheck: {}: {}\n", url, status.error().what);
     return 1;

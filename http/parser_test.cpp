@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "http/guard_page_test.h"
+#include "http/every_prefix_test.h"
 
 namespace kiln::http {
 namespace {
@@ -24,25 +24,10 @@ Parsed parse(std::string_view text, const Limits& limits = {}) {
   return parsed;
 }
 
-// Parses every prefix of `text`, each against an unmapped page: before the place of decision more is needed, and from
-// there on the outcome is the same. Returns what the whole gives.
 ParseResult parse_every_prefix(std::string_view text, const Limits& limits = {}) {
-  GuardedBytes guarded(text.size());
   RequestHead head;
-  const ParseResult whole = parse_head(guarded.place(text), limits, head);
-  bool decided = false;
-  for (size_t bytes = 0; bytes <= text.size(); ++bytes) {
-    const ParseResult part = parse_head(guarded.place(text.substr(0, bytes)), limits, head);
-    if (whole.outcome == ParseOutcome::Complete) {
-      decided = bytes >= whole.consumed;
-    } else if (part.outcome == ParseOutcome::Invalid) {
-      decided = true;
-    }
-    EXPECT_EQ(part.outcome, decided ? whole.outcome : ParseOutcome::NeedMore) << "after " << bytes << " bytes";
-    EXPECT_EQ(part.consumed, decided ? whole.consumed : 0) << "after " << bytes << " bytes";
-    EXPECT_EQ(part.refusal, decided ? whole.refusal : Refusal::None) << "after " << bytes << " bytes";
-  }
-  return whole;
+  return http::parse_every_prefix(
+      text, [&](std::string_view part) { return parse_head(part, limits, head); }, &ParseResult::refusal);
 }
 
 struct Row {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "http/guard_page_test.h"
+#include "http/every_prefix_test.h"
 #include "http/response.h"
 
 namespace kiln::http {
@@ -24,25 +24,11 @@ Parsed parse(std::string_view text, Method method = Method::Get, const Limits& l
   return parsed;
 }
 
-// Parses every prefix of `text`, each against an unmapped page: before the place of decision more is needed, and from
-// there on the outcome is the same. Returns what the whole gives.
 ResponseParseResult parse_every_prefix(std::string_view text, Method method = Method::Get, const Limits& limits = {}) {
-  GuardedBytes guarded(text.size());
   ResponseHead head;
-  const ResponseParseResult whole = parse_response_head(guarded.place(text), method, limits, head);
-  bool decided = false;
-  for (size_t bytes = 0; bytes <= text.size(); ++bytes) {
-    const ResponseParseResult part = parse_response_head(guarded.place(text.substr(0, bytes)), method, limits, head);
-    if (whole.outcome == ParseOutcome::Complete) {
-      decided = bytes >= whole.consumed;
-    } else if (part.outcome == ParseOutcome::Invalid) {
-      decided = true;
-    }
-    EXPECT_EQ(part.outcome, decided ? whole.outcome : ParseOutcome::NeedMore) << "after " << bytes << " bytes";
-    EXPECT_EQ(part.consumed, decided ? whole.consumed : 0) << "after " << bytes << " bytes";
-    EXPECT_EQ(part.fault, decided ? whole.fault : ResponseFault::None) << "after " << bytes << " bytes";
-  }
-  return whole;
+  return http::parse_every_prefix(
+      text, [&](std::string_view part) { return parse_response_head(part, method, limits, head); },
+      &ResponseParseResult::fault);
 }
 
 struct Row {

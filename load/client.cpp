@@ -12,7 +12,6 @@ namespace {
 
 using core::Connection;
 using core::Duration;
-using core::Linger;
 using core::TimePoint;
 using std::chrono::seconds;
 

@@ -1,13 +1,11 @@
 #include "load/generator.h"
 
 #include <fmt/format.h>
-#include <netdb.h>
 #include <poll.h>
 #include <sys/prctl.h>
 
 #include <cerrno>
 #include <condition_variable>
-#include <cstring>
 #include <ctime>
 #include <limits>
 #include <memory>
@@ -17,6 +15,7 @@
 #include <utility>
 
 #include "core/loop.h"
+#include "core/resolve.h"
 #include "http/request_writer.h"
 #include "load/client.h"
 
@@ -28,10 +27,10 @@ constexpr std::chrono::seconds kConnectTimeout{5};
 constexpr std::chrono::milliseconds kStartDelay{100};  // until the threads are there
 
 // Whether somebody answers there: 0, or why not.
-int probe(const addrinfo& at) {
-  const base::Fd socket(::socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+int probe(const core::SocketAddress& address) {
+  const base::Fd socket(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.valid()) return errno;
-  if (::connect(socket.get(), at.ai_addr, at.ai_addrlen) == 0) return 0;
+  if (::connect(socket.get(), address.get(), address.size) == 0) return 0;
   if (errno != EINPROGRESS) return errno;
   pollfd wait{.fd = socket.get(), .events = POLLOUT, .revents = 0};
   const int ready = ::poll(&wait, 1, static_cast<int>(std::chrono::milliseconds(kConnectTimeout).count()));
@@ -42,24 +41,14 @@ int probe(const addrinfo& at) {
   return error;
 }
 
-base::Result<core::SocketAddress> resolve(const http::Url& url) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &found); error != 0) {
-    return base::error(fmt::format("{}: {}", url.host, ::gai_strerror(error)));
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, ::freeaddrinfo);
-  // The first that somebody answers at: a name often has an IPv6 address that nobody serves.
+// The first of the host's addresses that somebody answers at.
+base::Result<core::SocketAddress> find_server(const http::Url& url) {
+  const auto addresses = core::resolve(url.host, url.port);
+  if (!addresses) return std::unexpected(addresses.error());
   int error = 0;
-  for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
-    error = probe(*at);
-    if (error == 0) {
-      core::SocketAddress address;
-      std::memcpy(&address.storage, at->ai_addr, at->ai_addrlen);
-      address.size = at->ai_addrlen;
-      return address;
-    }
+  for (const core::SocketAddress& address : *addresses) {
+    error = probe(address);
+    if (error == 0) return address;
   }
   return base::system_error(fmt::format("connecting to {}:{}", url.host, url.port), error);
 }
@@ -165,7 +154,7 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
                          const std::function<bool()>& interrupted) {
   auto request = request_text(options, true);
   if (!request) return std::unexpected(std::move(request.error()));
-  auto address = resolve(options.url);
+  auto address = find_server(options.url);
   if (!address) return std::unexpected(std::move(address.error()));
   const auto now = std::chrono::system_clock::now();
   const auto start = options.start.value_or(now + kStartDelay);
