@@ -5,19 +5,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <utility>
 
+#include "app/files.h"
+#include "app/interrupt.h"
 #include "app/load_view.h"
 #include "base/quantity.h"
 #include "http/url.h"
@@ -31,20 +29,9 @@ namespace {
 
 constexpr int kFailed = 1, kBadCommandLine = 2, kGateFailed = 3;
 
-std::atomic<int> signal_seen{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler writes it");
-
 int complain(int status, std::string_view what) {
   fmt::print(stderr, "kiln load: {}\n", what);
   return status;
-}
-
-base::Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || file.bad()) return base::system_error("reading " + path, errno);
-  return std::move(text).str();
 }
 
 // The profile, or the sentence with the place under it.
@@ -191,28 +178,11 @@ int finish(const load::Report& report, const LoadArguments& arguments, const std
   return status;
 }
 
-bool only_redirects(const load::Report& report) {
-  return std::ranges::all_of(report.statuses, [](const auto& status) {
-    return status.first >= 300 && status.first < 400 && status.first != 304;
-  });
-}
-
 // The terminal's as it is now.
 LoadView::Screen screen() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return {};
   return {.rows = size.ws_row, .columns = size.ws_col};
-}
-
-std::string why_no_answer(const load::Report& report) {
-  if (report.due == 0) return "it was interrupted before the first request";
-  std::string kinds;
-  for (size_t i = 0; i < load::kFailures; ++i) {
-    if (report.failures[i] == 0) continue;
-    kinds += fmt::format("{}{} {}", kinds.empty() ? "" : ", ", report.failures[i],
-                         load::failure_name(static_cast<load::Failure>(i)));
-  }
-  return fmt::format("none of {} requests was answered ({}): is {} an HTTP/1.1 server?", report.due, kinds, report.url);
 }
 
 }  // namespace
@@ -231,15 +201,7 @@ int load(const LoadArguments& arguments, const Environment& environment) {
   }
 
   // The first signal ends the run with a report, the second the process, whichever they are.
-  struct sigaction once {};
-  once.sa_handler = [](int number) {
-    signal_seen = number;
-    ::signal(SIGINT, SIG_DFL);
-    ::signal(SIGTERM, SIG_DFL);
-  };
-  ::sigaction(SIGINT, &once, nullptr);
-  ::sigaction(SIGTERM, &once, nullptr);
-
+  notice_interrupts();
   LoadView view(::isatty(STDERR_FILENO) == 1 ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
                 arguments.url + "   " + arguments.profile,
                 std::chrono::duration<double>(options->profile.duration()).count());
@@ -247,14 +209,14 @@ int load(const LoadArguments& arguments, const Environment& environment) {
     if (out != nullptr) *out << load::to_json_line(second, index) << '\n' << std::flush;
     fmt::print(stderr, "{}", view.after(index, second, screen()));
   };
-  const auto report = load::run(*options, second_done, [] { return signal_seen != 0; });
+  const auto report = load::run(*options, second_done, [] { return interrupted_by() != 0; });
   fmt::print(stderr, "{}", view.clear());
   if (!report) return complain(kFailed, report.error().what);
   if (out != nullptr && !out->flush()) return complain(kFailed, "writing " + arguments.out + " failed");
-  const int interrupted = report->interrupted ? 128 + signal_seen : 0;
-  if (report->answers == 0) return complain(interrupted != 0 ? interrupted : kFailed, why_no_answer(*report));
+  const int interrupted = report->interrupted ? 128 + interrupted_by() : 0;
+  if (report->answers == 0) return complain(interrupted != 0 ? interrupted : kFailed, load::why_no_answer(*report));
   int status = finish(*report, arguments, *gates);
-  if (status == 0 && only_redirects(*report)) {
+  if (status == 0 && load::only_redirects(*report)) {
     status = complain(kFailed, "every answer was a redirect, which is not followed: use the URL in its Location");
   }
   return interrupted != 0 ? interrupted : status;

@@ -218,9 +218,9 @@ struct Cgroup::Table {
     std::string point;
   };
 
-  static Table read(const std::string& root, Warnings& warnings) {
+  static Table read(const std::string& root, const std::string& process, Warnings& warnings) {
     Table table;
-    const std::string memberships_path = root + "/proc/self/cgroup";
+    const std::string memberships_path = root + "/proc/" + process + "/cgroup";
     const std::string memberships = read_file(memberships_path, warnings).value_or("");
     for (std::string_view rest = memberships; !rest.empty();) {
       const std::string_view line = take_until(rest, '\n');
@@ -284,10 +284,10 @@ struct Cgroup::Table {
   std::vector<Mount> mounts;
 };
 
-Cgroup Cgroup::find(const std::string& root) {
+Cgroup Cgroup::find(const std::string& root, const std::string& process) {
   Cgroup found;
   Warnings& warnings = found.warnings_;
-  const Table table = Table::read(root, warnings);
+  const Table table = Table::read(root, process, warnings);
 
   const size_t warnings_before = warnings.size();
   found.cpu_ = table.find("cpu", warnings);
@@ -297,17 +297,18 @@ Cgroup Cgroup::find(const std::string& root) {
   found.memory_ = table.find("memory", warnings);
   static_cast<void>(found.read_memory_limit(warnings));
 
-  found.open_bill(found.cpu_.version == 2 ? found.cpu_ : table.find("cpuacct", warnings));
+  found.accounting_ = found.cpu_.version == 2 ? found.cpu_ : table.find("cpuacct", warnings);
+  found.open_bill();
   return found;
 }
 
-void Cgroup::open_bill(const Group& accounting) {
-  const bool is_v2 = accounting.version == 2;
-  if (accounting.version == 0 || (is_v2 && cpu_.version == 1)) return;
+void Cgroup::open_bill() {
+  const bool is_v2 = accounting_.version == 2;
+  if (accounting_.version == 0 || (is_v2 && cpu_.version == 1)) return;
   // Exactly the machine's own root has release_agent (v1) and lacks cgroup.type (v2); the root of a cgroup namespace is
   // an ordinary group (kernel/cgroup: CFTYPE_ONLY_ON_ROOT, CFTYPE_NOT_ON_ROOT).
-  const bool is_machine_root = is_v2 ? ::access((accounting.directory + "/cgroup.type").c_str(), F_OK) != 0
-                                     : ::access((accounting.directory + "/release_agent").c_str(), F_OK) == 0;
+  const bool is_machine_root = is_v2 ? ::access((accounting_.directory + "/cgroup.type").c_str(), F_OK) != 0
+                                     : ::access((accounting_.directory + "/release_agent").c_str(), F_OK) == 0;
   if (is_machine_root) return;
 
   const auto open = [this](const std::string& path) {
@@ -315,13 +316,13 @@ void Cgroup::open_bill(const Group& accounting) {
     if (!file.valid() && errno != ENOENT) warnings_.push_back(path + ": " + std::generic_category().message(errno));
     return file;
   };
-  if (!is_v2) usage_ = open(accounting.directory + "/cpuacct.usage");
+  if (!is_v2) usage_ = open(accounting_.directory + "/cpuacct.usage");
   if (cpu_.version != 0) cpu_stat_ = open(cpu_.directory + "/cpu.stat");
 
   const Fd& counter = is_v2 ? cpu_stat_ : usage_;
   if (counter.valid() && !cpu_bill()) {
     std::array<char, kFileMax> buffer;
-    warn_garbled(warnings_, accounting.directory + (is_v2 ? "/cpu.stat" : "/cpuacct.usage"), reread(counter, buffer));
+    warn_garbled(warnings_, accounting_.directory + (is_v2 ? "/cpu.stat" : "/cpuacct.usage"), reread(counter, buffer));
   }
 }
 

@@ -29,9 +29,10 @@ struct CpuBill {
 
 class Cgroup {
  public:
-  // Finds the groups of this process below `root` ("" for the real system; a recorded tree in tests) and opens the
-  // files that are read again and again. Never fails: what is missing or garbled is said in `warnings()`.
-  static Cgroup find(const std::string& root = "");
+  // Finds the groups of this process, or of the one with that number, below `root` ("" for the real system; a recorded
+  // tree in tests) and opens the files that are read again and again. Never fails: what is missing or garbled is said
+  // in `warnings()`.
+  static Cgroup find(const std::string& root = "", const std::string& process = "self");
 
   // The CPU limit in force, read anew at each call (a pod can be resized); nothing when there is none.
   [[nodiscard]] std::optional<CpuQuota> cpu_quota() const;
@@ -56,6 +57,8 @@ class Cgroup {
   [[nodiscard]] int version() const { return cpu_.version; }
   // The directory of the cpu controller's group, empty when none.
   [[nodiscard]] const std::string& cpu_directory() const { return cpu_.directory; }
+  // The same of the group whose counter cpu_bill() reads: on v1 it may be in another hierarchy.
+  [[nodiscard]] const std::string& accounting_directory() const { return accounting_.directory; }
   // One line each, of find(): a file that exists but cannot be read or understood, a group that no mount shows.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -69,9 +72,9 @@ class Cgroup {
 
   std::optional<CpuQuota> read_cpu_quota(std::vector<std::string>& warnings) const;
   std::optional<uint64_t> read_memory_limit(std::vector<std::string>& warnings) const;
-  void open_bill(const Group& accounting);
+  void open_bill();
 
-  Group cpu_, memory_;
+  Group cpu_, accounting_, memory_;
   Fd usage_;     // v1 cpuacct.usage; closed on v2 and on the machine's root
   Fd cpu_stat_;  // both versions; closed on the machine's root
   bool cpu_quota_is_known_ = true;

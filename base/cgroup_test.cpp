@@ -149,6 +149,26 @@ TEST(Cgroup, ReadsCoMountedControllersOfVersionOne) {
   EXPECT_TRUE(cgroup.cpu_quota_is_known());
 }
 
+TEST(Cgroup, FindsTheGroupsOfAnotherProcess) {
+  const Tree tree({
+      {"/proc/self/mountinfo",
+       "31 22 0:28 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct\n"
+       "33 22 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"},
+      {"/proc/self/cgroup", "2:cpuacct:/ours\n1:cpu:/ours\n"},
+      {"/proc/123/cgroup", "2:cpuacct:/b\n1:cpu:/c\n"},
+      {"/sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "50000\n"},
+      {"/sys/fs/cgroup/cpu/c/cpu.cfs_period_us", "100000\n"},
+      {"/sys/fs/cgroup/cpuacct/b/cpuacct.usage", "42\n"},
+  });
+  const Cgroup cgroup = Cgroup::find(tree.root(), "123");
+  EXPECT_EQ(cgroup.cpu_directory(), tree.root() + "/sys/fs/cgroup/cpu/c");
+  EXPECT_EQ(cgroup.accounting_directory(), tree.root() + "/sys/fs/cgroup/cpuacct/b");
+  ASSERT_TRUE(cgroup.cpu_quota());
+  EXPECT_EQ(cgroup.cpu_quota()->cores, 0.5);
+  ASSERT_TRUE(cgroup.cpu_bill());
+  EXPECT_EQ(cgroup.cpu_bill()->used, 42ns);
+}
+
 TEST(Cgroup, ReadsSeparatelyMountedControllersOfVersionOne) {
   const Tree tree({
       {"/proc/self/mountinfo",

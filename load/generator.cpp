@@ -1,10 +1,8 @@
 #include "load/generator.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/prctl.h>
 
-#include <cerrno>
 #include <condition_variable>
 #include <ctime>
 #include <limits>
@@ -15,9 +13,9 @@
 #include <utility>
 
 #include "core/loop.h"
-#include "core/resolve.h"
 #include "http/request_writer.h"
 #include "load/client.h"
+#include "load/fetch.h"
 
 namespace kiln::load {
 
@@ -25,33 +23,6 @@ namespace {
 
 constexpr std::chrono::seconds kConnectTimeout{5};
 constexpr std::chrono::milliseconds kStartDelay{100};  // until the threads are there
-
-// Whether somebody answers there: 0, or why not.
-int probe(const core::SocketAddress& address) {
-  const base::Fd socket(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket.valid()) return errno;
-  if (::connect(socket.get(), address.get(), address.size) == 0) return 0;
-  if (errno != EINPROGRESS) return errno;
-  pollfd wait{.fd = socket.get(), .events = POLLOUT, .revents = 0};
-  const int ready = ::poll(&wait, 1, static_cast<int>(std::chrono::milliseconds(kConnectTimeout).count()));
-  if (ready <= 0) return ready == 0 ? ETIMEDOUT : errno;
-  int error = 0;
-  socklen_t size = sizeof error;
-  ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-  return error;
-}
-
-// The first of the host's addresses that somebody answers at.
-base::Result<core::SocketAddress> find_server(const http::Url& url) {
-  const auto addresses = core::resolve(url.host, url.port);
-  if (!addresses) return std::unexpected(addresses.error());
-  int error = 0;
-  for (const core::SocketAddress& address : *addresses) {
-    error = probe(address);
-    if (error == 0) return address;
-  }
-  return base::system_error(fmt::format("connecting to {}:{}", url.host, url.port), error);
-}
 
 double thread_cpu_seconds() {
   timespec now{};
@@ -154,13 +125,14 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
                          const std::function<bool()>& interrupted) {
   auto request = request_text(options, true);
   if (!request) return std::unexpected(std::move(request.error()));
-  auto address = find_server(options.url);
-  if (!address) return std::unexpected(std::move(address.error()));
+  auto server = connect(options.url, kConnectTimeout);
+  if (!server) return std::unexpected(std::move(server.error()));
+  server->socket.reset();
   const auto now = std::chrono::system_clock::now();
   const auto start = options.start.value_or(now + kStartDelay);
   ClientOptions client{.profile = &options.profile,
                        .schedule = {.arrivals = options.arrivals, .seed = options.seed, .shard = {}},
-                       .address = *address,
+                       .address = server->address,
                        .request = *request,
                        .last_request = *request_text(options, false),
                        .method = options.method == "HEAD" ? http::Method::Head : http::Method::Get,

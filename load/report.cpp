@@ -73,6 +73,23 @@ double Report::skew() const {
   return mean == 0 ? 0 : std::sqrt(std::max(0.0, squares / count - mean * mean)) / mean;
 }
 
+bool only_redirects(const Report& report) {
+  return std::ranges::all_of(report.statuses, [](const auto& status) {
+    return status.first >= 300 && status.first < 400 && status.first != 304;
+  });
+}
+
+std::string why_no_answer(const Report& report) {
+  if (report.due == 0) return "it was interrupted before the first request";
+  std::string kinds;
+  for (size_t i = 0; i < kFailures; ++i) {
+    if (report.failures[i] == 0) continue;
+    kinds += fmt::format("{}{} {}", kinds.empty() ? "" : ", ", report.failures[i],
+                         failure_name(static_cast<Failure>(i)));
+  }
+  return fmt::format("none of {} requests was answered ({}): is {} an HTTP/1.1 server?", report.due, kinds, report.url);
+}
+
 Verdict verdict(const Report& report) {
   const auto many = [&](uint64_t count) {
     return count > kLateMin && static_cast<double>(count) > kLateShare * static_cast<double>(report.due);

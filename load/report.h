@@ -114,6 +114,11 @@ struct Report {
   [[nodiscard]] double skew() const;
 };
 
+// True when every answer was a redirect, which is not followed.
+bool only_redirects(const Report& report);
+// For people, of a report without any answer.
+std::string why_no_answer(const Report& report);
+
 // What the client itself stood in the way of.
 enum class Verdict : uint8_t { Kept, Client, Connections };
 Verdict verdict(const Report& report);

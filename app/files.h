@@ -1,0 +1,16 @@
+// Whole files, for the verbs that read and write reports.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace kiln::app {
+
+[[nodiscard]] base::Result<std::string> read_file(const std::string& path);
+
+// There is the old file or the whole new one, whatever happens meanwhile.
+[[nodiscard]] base::Result<void> replace_file(const std::string& path, std::string_view text);
+
+}  // namespace kiln::app
