@@ -75,6 +75,9 @@ struct ShardReport {
 // Names, URLs and profiles as they stand in reports: what is no printable ASCII becomes '?'. Servers choose names.
 std::string printable(std::string_view text);
 
+// Three figures, with the unit that suits: "950 us", "1.25 ms", "12.3 ms", "1.50 s".
+std::string time_text(double us);
+
 struct Report {
   // What was asked.
   std::string url;

@@ -14,24 +14,16 @@ namespace {
 constexpr size_t kPodsShown = 40;
 constexpr size_t kChangesShown = 20;  // of the number of pods
 
-// Three figures, with the unit that suits.
-std::string time(double us) {
-  if (us < 1000) return fmt::format("{:.0f} us", us);
-  if (us < 10'000) return fmt::format("{:.2f} ms", us / 1000);
-  if (us < 1'000'000) return fmt::format("{:.1f} ms", us / 1000);
-  return fmt::format("{:.2f} s", us / 1'000'000);
-}
-
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
 void latency_line(std::string& text, std::string_view name, const base::HdrHistogram& histogram,
                   std::string_view meaning) {
   fmt::format_to(std::back_inserter(text), "  {:9}", name);
   for (const double p : {50.0, 90.0, 99.0, 99.9}) {
-    fmt::format_to(std::back_inserter(text), "{:>9}", time(static_cast<double>(histogram.value_at_percentile(p))));
+    fmt::format_to(std::back_inserter(text), "{:>9}", time_text(static_cast<double>(histogram.value_at_percentile(p))));
   }
-  fmt::format_to(std::back_inserter(text), "{:>9}{:>9}   {}\n", time(static_cast<double>(histogram.max())),
-                 time(histogram.mean()), meaning);
+  fmt::format_to(std::back_inserter(text), "{:>9}{:>9}   {}\n", time_text(static_cast<double>(histogram.max())),
+                 time_text(histogram.mean()), meaning);
 }
 
 void pods(std::string& text, const Report& report) {
@@ -52,9 +44,9 @@ void pods(std::string& text, const Report& report) {
     fmt::format_to(out, "{:{}}  {:{}} {:>9} {:>7} {:>6.1f}/s {:>8} {:>8} {:>9} {:>5.1f} s {:>5.1f} s {:>13}\n", pod.pod,
                    name_width, pod.node, node_width, pod.answers,
                    percent(share), static_cast<double>(pod.answers) / alive,
-                   time(static_cast<double>(pod.latency.value_at_percentile(50))),
-                   time(static_cast<double>(pod.latency.value_at_percentile(99))), pod.errors, pod.first_seen,
-                   pod.last_seen, time(static_cast<double>(pod.early.value_at_percentile(99))));
+                   time_text(static_cast<double>(pod.latency.value_at_percentile(50))),
+                   time_text(static_cast<double>(pod.latency.value_at_percentile(99))), pod.errors, pod.first_seen,
+                   pod.last_seen, time_text(static_cast<double>(pod.early.value_at_percentile(99))));
   }
   if (shown < report.pods.size()) fmt::format_to(out, "and {} more\n", report.pods.size() - shown);
   fmt::format_to(out, "skew {:.2f} (standard deviation of the pods' answers over their mean)\n", report.skew());
@@ -88,6 +80,13 @@ std::string_view words(Verdict verdict) {
 }
 
 }  // namespace
+
+std::string time_text(double us) {
+  if (us < 1000) return fmt::format("{:.0f} us", us);
+  if (us < 10'000) return fmt::format("{:.2f} ms", us / 1000);
+  if (us < 1'000'000) return fmt::format("{:.1f} ms", us / 1000);
+  return fmt::format("{:.2f} s", us / 1'000'000);
+}
 
 std::string to_text(const Report& report) {
   std::string text;
