@@ -25,7 +25,8 @@ const std::map<std::string, std::set<std::string>, std::less<>> kMayInclude = {
     {"store", {"base"}},
     {"profile", {"base"}},
     {"load", {"base", "core", "http", "profile"}},
-    {"app", {"base", "core", "http", "burn", "store", "profile", "load", "web"}},
+    {"calibrate", {"base", "core", "http", "load", "profile"}},
+    {"app", {"base", "core", "http", "burn", "store", "profile", "load", "calibrate", "web"}},
 };
 
 struct Source {

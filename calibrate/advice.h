@@ -1,0 +1,73 @@
+// What a calibration means for an autoscaler: for each target utilisation what a replica does there, how much it can
+// still take, and which target to choose. Pure arithmetic.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "calibrate/calibration.h"
+
+namespace kiln::calibrate {
+
+inline constexpr unsigned kTargetLowest = 30, kTargetHighest = 90, kTargetStep = 10;  // percent of the request
+// The autoscaler leaves the replicas alone while use is within a tenth of the target (Kubernetes' default
+// --horizontal-pod-autoscaler-tolerance).
+inline constexpr double kTolerance = 0.1;
+// metrics-server's usual window, over which the use is a mean.
+inline constexpr double kWindowSeconds = 15;
+
+struct Wishes {
+  double request_millicores = 100;
+  // How fast the load of one replica grows while nobody comes to help.
+  double slope_millicores = 5;  // a second
+  // From the beginning of that until the new replicas serve: what is read is up to 50 s old until the first decision,
+  // a pod is ready some seconds after it.
+  std::chrono::nanoseconds reaction = std::chrono::seconds(60);
+  // The 99th percentile that shall hold meanwhile. Nothing: kTimesAlone times the median of the lightest step.
+  std::optional<std::chrono::nanoseconds> p99_max = std::nullopt;
+};
+inline constexpr double kTimesAlone = 5;
+
+// "p99<250ms", with a duration greater than 0.
+[[nodiscard]] base::Result<std::chrono::nanoseconds> parse_goal(std::string_view text);
+
+// One target.
+struct Threshold {
+  unsigned target_percent = 0;
+  double cpu_millicores = 0;       // of a replica at target
+  double rate = 0;                 // what it serves there; 0 when idling alone costs as much
+  double headroom_millicores = 0;  // to the limit; negative beyond
+  double growth = 0;               // the most by which one look can multiply the replicas: limit / (request × target)
+  double ramp_seconds = 0;         // until the edge, at the slope; 0 beyond it
+  double p99_us = 0;               // at that load, between the measured steps; that of the first below it
+  // The standard deviation of the use by chance alone: Poisson arrivals, one replica, one window. 0 of no requests.
+  double spread_percent = 0;
+  // False when the limit keeps the use, in whole percent of the request as the autoscaler reads it, within kTolerance
+  // of the target: then nothing ever scales up.
+  bool can_trigger = true;
+};
+
+struct Advice {
+  double goal_us = 0;            // the p99 that shall hold
+  double edge_millicores = 0;    // the load up to which it does, measured or between two steps; 0 if never
+  bool edge_is_plateau = false;  // true when it holds in all steps, so that the limit is the edge
+  std::vector<Threshold> thresholds;
+  // The highest that can trigger, is not beyond the edge, and whose ramp lasts for the reaction.
+  std::optional<unsigned> recommended;
+  std::string reason;                   // one sentence; of none recommended: why, and what to change
+};
+
+// An error when the calibration has no line or no limit, or when no figure can come of the wishes: a request below 1m
+// or beyond the limit, a slope outside 0.001m to 1000 cores a second, a negative reaction.
+[[nodiscard]] base::Result<Advice> advise(const Calibration& calibration, const Wishes& wishes);
+
+std::string to_text(const Advice& advice, const Calibration& calibration, const Wishes& wishes);
+// An object, for the member "advice" of the file and of --format json.
+std::string to_json(const Advice& advice, const Wishes& wishes);
+
+}  // namespace kiln::calibrate

@@ -1,0 +1,29 @@
+// The arithmetic behind a calibration.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/hdr_histogram.h"
+#include "calibrate/calibration.h"
+
+namespace kiln::calibrate {
+
+struct Point {
+  double rate = 0;
+  double millicores = 0;
+};
+
+// Least squares; the largest distance of a point from it beside. Nothing when there are not two different rates, or
+// when CPU does not grow with the rate: then a request costs less than what else the server does from step to step.
+[[nodiscard]] std::optional<Line> fit_line(std::span<const Point> points);
+
+// The 99th percentile of each histogram, where those that would make it fall from one to the next are taken together
+// until none does (pool adjacent violators): more load does not make a server faster, few samples do. Percentiles are
+// of the pooled histograms, never averaged. As many figures as histograms; an empty histogram is pooled with the next,
+// the last with the one before.
+std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load);
+
+}  // namespace kiln::calibrate

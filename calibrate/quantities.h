@@ -1,0 +1,14 @@
+// Figures of a calibration as people read them.
+#pragma once
+
+#include <string>
+
+namespace kiln::calibrate {
+
+// "0m", "0.25m", "49.1m", "352m".
+std::string cpu_text(double millicores);
+
+// "0.5 s", "52 s". Rounded down: what lasts a little less than it should must not look as if it did.
+std::string seconds_text(double seconds);
+
+}  // namespace kiln::calibrate
