@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/calibrate.h"
 #include "app/load.h"
 #include "app/settings.h"
 #include "app/verbs.h"
@@ -85,6 +86,39 @@ CLI::App* add_load(CLI::App& command_line, app::LoadArguments& arguments) {
   return load;
 }
 
+CLI::App* add_calibrate(CLI::App& command_line, app::CalibrateArguments& arguments) {
+  CLI::App* calibrate = command_line.add_subcommand(
+      "calibrate", "measures what a request costs and where a server saturates, and recommends a target");
+  calibrate->option_defaults()->always_capture_default();
+  const auto add = [calibrate](const char* flag, auto& value, const char* type, const char* help) {
+    return calibrate->add_option(flag, value, help)->type_name(type);
+  };
+  add("URL", arguments.url, "", "of the request to measure, of one pod alone; default: a server of its own")
+      ->default_str("");
+  add("--ms", arguments.ms, "MILLISECONDS", "CPU time of the request, /load?ms=…");
+  add("--quota", arguments.quota, "CPU", "of that server, by a control group of its own [what is in force, or 500m]")
+      ->default_str("");
+  add("--limit", arguments.limit, "CPU", "of a server at a URL [what it says]")->default_str("");
+  add("--metrics", arguments.metrics, "URL", "of a server at a URL [/metrics of the same]")->default_str("");
+  add("--step-time", arguments.step_time, "TIME", "of each rate; all else lasts in proportion");
+  add("--engine", arguments.engine, "NAME", "auto, io_uring or epoll")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
+  add("--request", arguments.request, "CPU", "of the pods, which a target is a share of");
+  add("--slope", arguments.slope, "RATE", "by which a replica's load grows each second: millicores (5m), requests (1)");
+  add("--reaction", arguments.reaction, "TIME", "until new replicas serve");
+  add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile [p99 < 5 x the median of the lightest load]")
+      ->default_str("");
+  add("--from", arguments.from, "FILE", "advise on this calibration instead of measuring")->default_str("");
+  add("--out", arguments.out, "FILE", "write the calibration there; '' writes none");
+  add("--patch", arguments.patch, "DIR", "write a kustomize component with request, limit and target")->default_str("");
+  add("--name", arguments.name, "NAME", "of the Deployment and the HorizontalPodAutoscaler that it changes");
+  add("--target", arguments.target, "PERCENT", "that it sets [the recommended one]")->check(CLI::Range(1, 10'000))
+      ->default_str("");
+  add("--format", arguments.format, "NAME", "text or json")->check(CLI::IsMember({"text", "json"}));
+  calibrate->footer("");
+  return calibrate;
+}
+
 int run_serve(std::vector<app::Setting>& settings, bool print_config) {
   const auto resolved = app::resolve(settings, ::getenv);
   if (!resolved) {
@@ -127,6 +161,9 @@ int main(int argc, char** argv) {
   merge->add_option("FILE", load_arguments.files, "what kiln load --format json printed")->required();
   add_report_flags(*merge, load_arguments);
 
+  app::CalibrateArguments calibrate_arguments;
+  CLI::App* calibrate = add_calibrate(command_line, calibrate_arguments);
+
   try {
     command_line.parse(argc, argv);
   } catch (const CLI::Success& wanted) {
@@ -141,5 +178,6 @@ int main(int argc, char** argv) {
   if (doctor->parsed()) return app::doctor(format == "json" ? app::Format::Json : app::Format::Text, ::getenv);
   if (merge->parsed()) return app::load_merge(load_arguments);
   if (load->parsed()) return app::load(load_arguments, ::getenv);
+  if (calibrate->parsed()) return app::calibrate(calibrate_arguments);
   return run_serve(settings, print_config);
 }

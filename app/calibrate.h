@@ -1,0 +1,37 @@
+// `kiln calibrate [URL]`: the command line's words, and what becomes of them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace kiln::app {
+
+// As they were written; what is wrong with them is said in one line.
+struct CalibrateArguments {
+  std::string url;  // empty: a server of our own
+  std::string ms = "5";
+  std::string quota;    // empty: calibrate/subject.h
+  std::string limit;    // of a server at a URL; empty: what it says
+  std::string metrics;  // likewise
+  std::string step_time = "3.2s";
+  std::string engine = "auto";
+
+  std::string request = "100m";
+  std::string slope = "5m";  // more each second: millicores, or requests a second
+  std::string reaction = "60s";
+  std::string goal;  // "p99<250ms"; empty: calibrate/advice.h
+
+  std::string from;  // a calibration file to advise on, instead of measuring
+  std::string out = "calibration.json";
+  std::string patch;  // a directory
+  std::string name = "kiln";
+  std::optional<unsigned> target;  // of the patch; nothing: the recommended one
+  std::string format = "text";
+};
+
+// Exit status 0; 1 when something could not be measured or written, or there is no target to write into a patch; 2 for
+// a bad command line; 130 or 143 when a signal ended it, with the report of what was measured by then.
+int calibrate(const CalibrateArguments& arguments);
+
+}  // namespace kiln::app

@@ -1,0 +1,437 @@
+"""`kiln calibrate`: what it finds at its own server and at others, what it writes, and what it says when there is
+nothing to be measured. Steps are as short as they may be, so figures are only looked at as far as that allows."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import kiln
+from kiln import SLOW, KilnTest, eventually
+from peers import OK, Peer, RoundRobin
+
+NOBODY = 65534
+SHORT = ("--step-time", "200ms")
+GROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+def groups_of(pid):
+    return [path for path in GROUPS.glob(f"*/kiln-calibrate-{pid}")] + list(GROUPS.glob(f"kiln-calibrate-{pid}"))
+
+
+def groups_can_be_made():
+    """As kiln would: below a group of ours, with a limit."""
+    found = json.loads(kiln.run("doctor", "--format", "json").stdout)
+    directory = pathlib.Path(found["cgroup"] or "/none") / f"kiln-test-{os.getpid()}"
+    try:
+        directory.mkdir()
+    except OSError:
+        return False
+    try:
+        return (directory / "cpu.max").exists() or (directory / "cpu.cfs_quota_us").exists()
+    finally:
+        directory.rmdir()
+
+
+class CalibrateTest(KilnTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def start_calibrate(self, *arguments, program=None, as_user=None, **more):
+        process = subprocess.Popen([program or kiln.binary(), "calibrate", *map(str, arguments)], cwd=self.folder,
+                                   env=kiln.clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, user=as_user, **more)
+
+        def end():
+            process.kill()
+            process.communicate()
+
+        self.addCleanup(end)
+        return process
+
+    def calibrate(self, *arguments, status=0, timeout=90, **more):
+        process = self.start_calibrate(*arguments, **more)
+        out, err = process.communicate(timeout=timeout * SLOW)
+        self.assertEqual(process.returncode, status, (out, err))
+        self.assertFalse(groups_of(process.pid))
+        return out, err
+
+    def fails(self, *arguments, words, status=1, **more):
+        """In one line, without a table."""
+        out, err = self.calibrate(*arguments, status=status, **more)
+        self.assertEqual((out, err.count("\n")), ("", 1), (out, err))
+        for word in words:
+            self.assertIn(word, err)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def check_figures(self, found):
+        """What holds of every calibration, whatever the machine."""
+        self.assertEqual(found["schema"], 1)
+        self.assertFalse(found["interrupted"])
+        self.assertGreaterEqual(len(found["steps"]), 3)
+        rates = [step["rate"] for step in found["steps"]]
+        self.assertEqual(rates, sorted(rates))
+        smooth = [step["p99_smooth_us"] for step in found["steps"]]
+        self.assertEqual(smooth, sorted(smooth))
+        for step in found["steps"] + found["overload"]:
+            self.assertEqual(step["due"], step["good"] + step["refused"] + step["failed"])
+            self.assertLessEqual(step["p50_us"], step["p99_us"])
+        self.assertEqual([step["asked_share"] for step in found["overload"]], [1, 2])
+        advice = found["advice"]
+        self.assertEqual([row["target_percent"] for row in advice["thresholds"]], list(range(30, 100, 10)))
+        for row in advice["thresholds"]:
+            at_target = found["line"]["idle_millicores"] + row["rate"] * found["line"]["cost_ms"]
+            self.assertAlmostEqual(at_target, row["cpu_millicores"], delta=0.01)
+        self.assertTrue(advice["reason"])
+
+
+@unittest.skipUnless(groups_can_be_made(), "no control group can be made here; others test what is said then")
+class OwnServer(CalibrateTest):
+    def test_is_measured_under_a_quota(self):
+        out, err = self.calibrate("--quota", "500m", *SHORT, "--format", "json")
+        found = json.loads(out)
+        self.check_figures(found)
+        self.assertEqual((found["server"], found["request"]), ("own", "GET /load?ms=5"))
+        self.assertEqual((found["limit_millicores"], found["workers"]), (500, 1))
+        self.assertIn("control group", found["judge"])
+        self.assertAlmostEqual(found["line"]["cost_ms"], 5, delta=0.15)
+        self.assertAlmostEqual(found["plateau_millicores"], 500, delta=100)
+        self.assertEqual([burn["asked_ms"] for burn in found["burns"]], [0.1, 1, 5, 20, 100])
+        for burn in found["burns"][1:]:
+            self.assertAlmostEqual(burn["error_percent"], 0, delta=10)
+        self.assertGreaterEqual(len(found["routes"]), 5)
+        for route in found["routes"]:
+            self.assertAlmostEqual(route["booked_us"] / route["billed_us"], 1, delta=0.25)
+        self.assertTrue(found["machine"]["kernel"].startswith("Linux "))
+        self.assertEqual(json.loads((self.folder / "calibration.json").read_text()), found)
+        self.assertEqual(err, "kiln calibrate: written to calibration.json\n")  # no progress in a pipe
+
+        # Read again it says the same.
+        again = json.loads(self.calibrate("--from", "calibration.json", "--format", "json")[0])["advice"]
+        self.assertEqual((again["recommended"], again["reason"]),
+                         (found["advice"]["recommended"], found["advice"]["reason"]))
+        for one, other in zip(again["thresholds"], found["advice"]["thresholds"], strict=True):
+            for name, value in other.items():
+                self.assertAlmostEqual(one[name], value, delta=1e-6 * abs(value))
+        text = self.calibrate("--from", "calibration.json")[0]
+        for words in ("GET /load?ms=5", "line ", "bend ", "GET /api/info", "recommended:", "200 %"):
+            self.assertIn(words, text)
+
+    def test_interrupted_it_shows_what_there_is(self):
+        process = self.start_calibrate("--quota", "500m", "--format", "json")
+        eventually(lambda: groups_of(process.pid), "a group")
+        time.sleep(2.5)  # some steps' worth
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20 * SLOW)
+        self.assertEqual(process.returncode, 130, err)
+        self.assertIn("interrupted", err)
+        found = json.loads(out)
+        self.assertTrue(found["interrupted"])
+        self.assertEqual((found["overload"], found["limit_millicores"]), ([], 500))
+        self.assertNotIn("advice", found)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertFalse(groups_of(process.pid))
+
+    def test_killed_it_takes_its_server_with_it_and_the_next_one_clears_up(self):
+        process = self.start_calibrate("--quota", "500m", *SHORT)
+        groups = eventually(lambda: groups_of(process.pid), "a group")
+        members = groups[0] / "cgroup.procs"
+        eventually(members.read_text, "a server in the group")
+        process.kill()
+        process.communicate()
+        eventually(lambda: not members.read_text(), "the server's end")
+        self.assertTrue(groups_of(process.pid))
+        self.calibrate("--quota", "500m", *SHORT, "--out", "")
+        self.assertFalse(groups_of(process.pid))
+
+    def test_under_a_smaller_limit_than_asked_for(self):
+        """In a group of its own, which has less."""
+        outer = [GROUPS / kind / f"kiln-test-{os.getpid()}" for kind in ("cpu", "cpuacct")]
+        if not (GROUPS / "cpu").is_dir():
+            self.skipTest("the groups here are not of version 1")
+        for directory in outer:
+            directory.mkdir()
+            self.addCleanup(directory.rmdir)
+        (outer[0] / "cpu.cfs_quota_us").write_text("30000")
+
+        def enter():
+            for directory in outer:
+                (directory / "cgroup.procs").write_text("0")
+
+        self.fails("--quota", "500m", *SHORT, status=2, words=["--quota 500m", "300m", str(outer[0])],
+                   preexec_fn=enter)
+        # And without asking, that is what counts.
+        found = json.loads(self.calibrate(*SHORT, "--format", "json", preexec_fn=enter)[0])
+        self.assertEqual((found["limit_millicores"], found["judge"]), (300, "the CPU clock of its process"))
+        self.assertIn(str(outer[0]), found["limit_from"])
+
+
+class WithoutPermission(CalibrateTest):
+    """As nobody, for whom the program must lie where nobody can read it."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            self.skipTest("only root can become somebody else")
+        self.folder.chmod(0o777)
+        self.program = tempfile.NamedTemporaryFile(prefix="kiln-", delete=False).name
+        self.addCleanup(os.unlink, self.program)
+        shutil.copy(kiln.binary(), self.program)
+        os.chmod(self.program, 0o755)
+
+    def test_a_quota_cannot_be_had(self):
+        self.fails("--quota", "500m", words=["--quota 500m", os.strerror(errno.EACCES), "root"], program=self.program,
+                   as_user=NOBODY)
+
+    def test_it_is_measured_without(self):
+        out, _ = self.calibrate(*SHORT, "--format", "json", program=self.program, as_user=NOBODY)
+        found = json.loads(out)
+        self.check_figures(found)
+        self.assertEqual((found["limit_millicores"] % 1000, found["judge"]), (0, "the CPU clock of its process"))
+        self.assertTrue(any("500m" in note for note in found["notes"]), found["notes"])
+        self.assertAlmostEqual(found["line"]["cost_ms"], 5, delta=0.15)
+
+
+class Service:
+    """Somebody else's service: burns 2 ms of CPU a request, refuses what would wait too long, tells of its CPU."""
+
+    def __init__(self, metric="process_cpu_seconds_total"):
+        self.billed = 0.0
+        self.lock = threading.Lock()
+        self.waiting = threading.Semaphore(20)
+        self.metric = metric
+        self.peer = Peer(self._answer)
+
+    def _answer(self, peer, _connection, request):
+        if b"GET /metrics " in peer.came[request][1]:
+            body = b"# TYPE %b counter\n%b %.6f\n" % (self.metric.encode(), self.metric.encode(), self.billed)
+            return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        if not self.waiting.acquire(blocking=False):
+            return OK.replace(b"200 OK", b"503 Service Unavailable")
+        try:
+            with self.lock:
+                began = time.thread_time()
+                while time.thread_time() - began < 0.002:
+                    pass
+                self.billed += time.thread_time() - began
+        finally:
+            self.waiting.release()
+        return OK
+
+
+class AtUrl(CalibrateTest):
+    def test_a_kiln_is_measured_as_a_whole(self):
+        server = self.start("--data-uri", "memory:", engine="auto")
+        out, _ = self.calibrate(f"http://127.0.0.1:{server.port}", "--limit", "500m", "--ms", "4", *SHORT,
+                                "--format", "json")
+        found = json.loads(out)
+        self.check_figures(found)
+        self.assertEqual((found["server"], found["request"]), (f"http://127.0.0.1:{server.port}", "GET /load?ms=4"))
+        self.assertEqual((found["limit_millicores"], found["limit_from"]), (500, "--limit"))
+        self.assertAlmostEqual(found["line"]["cost_ms"], 4, delta=0.4)
+        self.assertEqual(len(found["burns"]), 5)
+
+    def test_any_service_that_tells_of_its_cpu_is_measured(self):
+        service = Service()
+        self.addCleanup(service.peer.close)
+        out, _ = self.calibrate(service.peer.url + "orders?id=1", "--limit", "200m", "--slope", "1", *SHORT,
+                                "--format", "json")
+        found = json.loads(out)
+        self.check_figures(found)
+        self.assertEqual((found["request"], found["routes"], found["burns"]), ("GET /orders?id=1", [], []))
+        self.assertAlmostEqual(found["line"]["cost_ms"], 2, delta=0.4)
+        self.assertIn("process_cpu_seconds_total", found["judge"])
+        # One request a second more, each second.
+        row = found["advice"]["thresholds"][0]
+        left = found["advice"]["edge_millicores"] - row["cpu_millicores"]
+        self.assertAlmostEqual(row["ramp_seconds"], max(left, 0) / found["line"]["cost_ms"], delta=0.01)
+
+    def test_says_what_is_missing(self):
+        server = self.start("--data-uri", "memory:", engine="auto")
+        url = f"http://127.0.0.1:{server.port}"
+        self.fails(url, words=["--limit", "does not say"])
+        self.fails(url, "--limit", "500m", "--metrics", url + "/livez", words=[url + "/livez", "neither", "--metrics"])
+        self.fails(url + "/nowhere", "--limit", "500m", words=["/nowhere", "404", "success"])
+        self.fails(url, "--limit", "50m", status=2, words=["--request 100m", "50m"])
+
+    def test_says_what_stands_in_the_way(self):
+        service = Service()
+        self.addCleanup(service.peer.close)
+        metrics = service.peer.url + "metrics"
+        moved = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n"
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+            self.fails(nobody, words=["Connection refused", nobody + "metrics"])
+            self.fails(nobody, "--metrics", metrics, "--limit", "200m", words=["Connection refused"])
+        for answer, words in ((lambda *_: moved, ["redirect", "/there"]),
+                              (lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n", ["HTTP/1.1"]),
+                              (lambda *_: (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno", True), ["HTTP/1.1"]),
+                              (lambda *_: OK, ["neither", "(status 200)"]),
+                              (lambda *_: time.sleep(6) or b"", ["Connection timed out"])):
+            peer = Peer(answer)
+            with contextlib.closing(peer):
+                self.fails(peer.url, "--limit", "200m", words=words)
+        for answer, words in ((lambda *_: moved, ["redirect", "Location"]),
+                              (lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n", ["none of", "malformed"]),
+                              (lambda *_: (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno", True), ["closed_early"])):
+            peer = Peer(answer)
+            with contextlib.closing(peer):
+                self.fails(peer.url, "--metrics", metrics, "--limit", "200m", *SHORT, words=words)
+
+    def test_several_pods_are_not_one(self):
+        pods = [self.start("--data-uri", "memory:", env={"POD_NAME": f"pod-{i}"}, engine="auto") for i in range(2)]
+        front = RoundRobin([pod.port for pod in pods])
+        self.fails(front.url, "--limit", "500m", words=["more than one pod", "pod-0", "pod-1"])
+        self.fails(front.url + "load?ms=1", "--limit", "500m", "--metrics",
+                   f"http://127.0.0.1:{pods[0].port}/metrics", *SHORT, words=["2 pods", "one alone"])
+
+    def test_a_server_that_goes_away_meanwhile(self):
+        server = kiln.Server("--data-uri", "memory:", engine="auto")
+        self.addCleanup(server.kill)
+        process = self.start_calibrate(f"http://127.0.0.1:{server.port}", "--limit", "500m")
+        eventually(lambda: server.info()["requests_total"] > 20, "a calibration under way", within=20)
+        server.process.kill()
+        out, err = process.communicate(timeout=60 * SLOW)
+        self.assertEqual((process.returncode, out), (1, ""), err)
+        self.assertIn("refused", err)
+
+
+class Mistakes(CalibrateTest):
+    def test_are_named_with_what_is_accepted(self):
+        for arguments, words in (
+                (["ftp://x"], ["'ftp://x'", "http://"]),
+                (["--ms", "0"], ["--ms", "'0'", "1000"]),
+                (["--ms", "1001"], ["--ms", "'1001'"]),
+                (["--quota", "0m"], ["--quota", "'0m'"]),
+                (["--quota", "half"], ["--quota", "'half'", "70m"]),
+                (["--quota", "100000"], ["--quota", "CPUs"]),
+                (["--request", "x"], ["--request", "'x'"]),
+                (["--request", ""], ["--request"]),
+                (["--slope", "0"], ["--slope", "'0'"]),
+                (["--slope", "-1"], ["--slope", "'-1'"]),
+                (["--reaction", "60"], ["--reaction", "'60'"]),
+                (["--slo", "p50<1ms"], ["--slo", "p99<250ms"]),
+                (["--slo", "p99<0"], ["--slo"]),
+                (["--step-time", "199ms"], ["--step-time", "0.2s"]),
+                (["--step-time", "inf"], ["--step-time", "'inf'"]),
+                (["--name", "Kiln_1"], ["--name", "'Kiln_1'"]),
+                (["--limit", "500m"], ["--limit", "--quota"]),
+                (["--metrics", "http://x/"], ["--metrics"]),
+                (["http://x/", "--quota", "500m"], ["--quota", "--limit"]),
+                (["http://x/", "--from", "a.json"], ["--from", "URL"]),
+                (["--target", "0"], ["--target", "0"]),
+                (["--format", "xml"], ["--format", "xml", "json"])):
+            with self.subTest(arguments):
+                self.fails(*arguments, status=2, words=words)
+
+    def test_a_place_that_cannot_be_written_is_said_before_measuring(self):
+        before = time.monotonic()
+        self.fails("--out", "/no/such/folder/x.json", words=["/no/such/folder/x.json", "No such file"])
+        self.assertLess(time.monotonic() - before, 5 * SLOW)
+
+
+class FromFile(CalibrateTest):
+    """What was measured once is thought about again and again."""
+
+    def setUp(self):
+        super().setUp()
+        self.file = self.folder / "reference.json"
+        shutil.copy(kiln.HERE.parent / "kubernetes/testdata/calibration.json", self.file)
+
+    def advice(self, *arguments):
+        return json.loads(self.calibrate("--from", self.file, "--format", "json", *arguments)[0])["advice"]
+
+    def test_wishes_change_the_advice(self):
+        gentle = self.advice("--slope", "0.1m")
+        self.assertEqual(gentle["recommended"], 90)
+        self.assertIsNone(self.advice("--slope", "1000m")["recommended"])
+        self.assertIsNone(self.advice("--reaction", "1h")["recommended"])
+        larger = self.advice("--request", "200m", "--slope", "0.1m")
+        self.assertEqual([row["cpu_millicores"] for row in larger["thresholds"]],
+                         [2 * row["cpu_millicores"] for row in gentle["thresholds"]])
+        strict, loose = self.advice("--slo", "p99<1us"), self.advice("--slo", "p99<1h")
+        self.assertIsNone(strict["recommended"])
+        self.assertGreater(loose["edge_millicores"], gentle["edge_millicores"])
+
+    def test_measures_nothing_and_writes_nothing_unasked(self):
+        before = self.file.read_text()
+        self.calibrate("--from", self.file)
+        self.assertEqual(self.file.read_text(), before)
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["reference.json"])
+
+    def test_a_patch_is_written_and_written_again(self):
+        for target in (None, 65):
+            flags = ["--target", target] if target else ["--slope", "0.1m"]
+            _, err = self.calibrate("--from", self.file, "--patch", "patch", "--request", "150m", *flags)
+            text = (self.folder / "patch/kustomization.yaml").read_text()
+            self.assertRegex(text, rf"averageUtilization\n +value: {target or 90}\n")
+            self.assertRegex(text, r"requests/cpu\n +value: 150m\n")
+            self.assertIn(f"{target or 90} %", err)
+        self.assertEqual([path.name for path in (self.folder / "patch").iterdir()], ["kustomization.yaml"])
+
+    def test_no_patch_without_a_target(self):
+        out, err = self.calibrate("--from", self.file, "--patch", "patch", "--slope", "1000m", status=1)
+        self.assertIn("recommended: none", out)
+        self.assertIn("--target", err)
+        self.assertFalse((self.folder / "patch").exists())
+
+    def test_a_file_of_somebody_else_is_left_alone(self):
+        (self.folder / "patch").mkdir()
+        theirs = self.folder / "patch/kustomization.yaml"
+        theirs.write_text("kind: Kustomization\n")
+        _, err = self.calibrate("--from", self.file, "--patch", "patch", "--target", 50, status=1)
+        self.assertIn("kustomization.yaml", err)
+        self.assertEqual(theirs.read_text(), "kind: Kustomization\n")
+
+    def test_what_is_no_calibration_is_refused_in_a_line(self):
+        good = json.loads(self.file.read_text())
+        for change, word in (({"schema": 2}, "schema"), ({"line": None}, "line"), ({"steps": 7}, "steps"),
+                             ({"limit_millicores": -1}, "limit_millicores")):
+            with self.subTest(change):
+                self.file.write_text(json.dumps(good | change))
+                out, err = self.calibrate("--from", self.file, status=1)
+                self.assertEqual((out, err.count("\n")), ("", 1), err)
+                self.assertIn(word, err)
+        for text in ("", "{", "[]", "null", "\0" * 100):
+            self.file.write_text(text)
+            self.assertEqual(self.calibrate("--from", self.file, status=1)[1].count("\n"), 1)
+        self.file.unlink()
+        self.assertIn("reference.json", self.calibrate("--from", self.file, status=1)[1])
+
+
+class Progress(CalibrateTest):
+    def test_is_drawn_on_a_terminal(self):
+        """Until Ctrl-C, which leaves nothing of it."""
+        controller, terminal = os.openpty()
+        self.addCleanup(os.close, controller)
+        process = subprocess.Popen([kiln.binary(), "calibrate", "--out", ""], cwd=self.folder, stdin=subprocess.DEVNULL,
+                                   env=kiln.clean_environment(), stdout=subprocess.PIPE, stderr=terminal)
+        self.addCleanup(process.kill)
+        os.close(terminal)
+        seen = ""
+        while not re.search(r"\r\[#+\.+\] \d+ s left: cost of ", seen):
+            seen += os.read(controller, 4096).decode()
+        self.assertRegex(seen, r"\r\[\.+\] \d+ s left: idle\x1b\[K")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20 * SLOW)
+        with contextlib.suppress(OSError):
+            while more := os.read(controller, 4096).decode():
+                seen += more
+        self.assertRegex(seen, r"\r\x1b\[Kkiln calibrate: interrupted[^\r]*\r\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()
