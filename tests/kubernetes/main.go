@@ -1,7 +1,8 @@
 // Holds the manifests in k8s/ to what they promise, without a cluster:
 //
 //	manifests render     writes k8s/rendered/
-//	manifests check      renders every overlay, and every component on every overlay, and checks each object
+//	manifests check      renders every overlay, every component on every overlay, and what `kiln calibrate --patch` writes
+//	                     on every overlay, and checks each object
 //
 // tree.go renders, object.go and schema.go say what is a well-formed object, checks.go lists everything else. A finding
 // is one line: where, the check, the object, and what is wanted there.
@@ -93,6 +94,16 @@ func check(top, binary string) error {
 		failed = append(failed, manifests.Check(world)...)
 		what := fmt.Sprintf("%d objects, %d checks", len(manifests.Objects), len(Checks))
 		findings += report(combination.String(), what, failed)
+	}
+	with, err := world.Kiln.Calibrated(top, tree)
+	if err != nil {
+		return err
+	}
+	for _, overlay := range with.Overlays() {
+		findings += report(overlay+" + "+calibrated, "CPU and target change, nothing else", CheckCalibrated(with, overlay, world))
+	}
+	if HasKubectl() {
+		findings += report("kubectl", "takes the calibrated component alike", CheckCalibratedAgainstKubectl(with))
 	}
 	if findings > 0 {
 		return fmt.Errorf("%d findings", findings)

@@ -25,6 +25,15 @@ import (
 type Tree map[string][]byte
 
 func ReadTree(directory string) (Tree, error) {
+	tree, err := ReadFolder(directory)
+	if err == nil && len(tree.Overlays()) == 0 {
+		err = fmt.Errorf("%s: no overlays", directory)
+	}
+	return tree, err
+}
+
+// ReadFolder reads every file in a folder.
+func ReadFolder(directory string) (Tree, error) {
 	tree := Tree{}
 	err := fs.WalkDir(os.DirFS(directory), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -33,10 +42,21 @@ func ReadTree(directory string) (Tree, error) {
 		tree[name], err = os.ReadFile(filepath.Join(directory, name))
 		return err
 	})
-	if err == nil && len(tree.Overlays()) == 0 {
-		err = fmt.Errorf("%s: no overlays", directory)
-	}
 	return tree, err
+}
+
+// Write writes every file into a folder.
+func (tree Tree) Write(directory string) error {
+	for name, content := range tree {
+		file := filepath.Join(directory, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Below yields the files in a folder, in order.
@@ -77,6 +97,12 @@ func (combination Combination) String() string {
 		return combination.Overlay
 	}
 	return combination.Overlay + " + " + combination.Component
+}
+
+// together is the kustomization of an overlay with a component, in a folder beside overlays/ and components/.
+func (combination Combination) together() []byte {
+	return fmt.Appendf(nil, "resources: [../overlays/%s]\ncomponents: [../components/%s]\n",
+		combination.Overlay, combination.Component)
 }
 
 func (tree Tree) Combinations() []Combination {
@@ -122,9 +148,7 @@ func (tree Tree) Render(combination Combination) ([]byte, error) {
 	folder := path.Join("/k8s/overlays", combination.Overlay)
 	if combination.Component != "" {
 		folder = "/k8s/together"
-		together := fmt.Sprintf("resources: [../overlays/%s]\ncomponents: [../components/%s]\n",
-			combination.Overlay, combination.Component)
-		if err := files.WriteFile(path.Join(folder, "kustomization.yaml"), []byte(together)); err != nil {
+		if err := files.WriteFile(path.Join(folder, "kustomization.yaml"), combination.together()); err != nil {
 			return nil, err
 		}
 	}
