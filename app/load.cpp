@@ -18,6 +18,7 @@
 #include "app/interrupt.h"
 #include "app/load_view.h"
 #include "base/quantity.h"
+#include "calibrate/calibration.h"
 #include "http/url.h"
 #include "load/generator.h"
 #include "load/report.h"
@@ -41,6 +42,16 @@ base::Result<profile::Profile> profile_of(const LoadArguments& arguments) {
     const auto cost = base::parse_duration(arguments.cost);
     if (!cost) return base::error("--cost: " + cost.error().what);
     options.cost = *cost;
+  }
+  if (!arguments.calibration.empty()) {
+    if (options.cost) return base::error("--calibration: the cost is given by --cost already");
+    const auto file = read_file(arguments.calibration);
+    if (!file) return base::error("--calibration: " + file.error().what);
+    const auto found = calibrate::from_json(*file);
+    if (!found) return base::error(fmt::format("--calibration: {}: {}", arguments.calibration, found.error().what));
+    if (!found->line) return base::error(fmt::format("--calibration: {}: has no line", arguments.calibration));
+    options.cost = std::chrono::round<std::chrono::nanoseconds>(
+        std::chrono::duration<double, std::milli>(found->line->cost_ms));
   }
   const bool csv = profile::names_csv_file(arguments.profile);
   std::string text = arguments.profile;

@@ -13,7 +13,8 @@ namespace kiln::app {
 struct LoadArguments {
   std::string url;
   std::string profile;
-  std::string cost;  // CPU time of a request; empty: no rate is in millicores
+  std::string cost;         // CPU time of a request, for rates in millicores
+  std::string calibration;  // or a file that says it; neither: no rate is in millicores
   std::string arrivals = "uniform";
   uint64_t seed = 1;
   std::string method;  // empty: GET, or POST with a body

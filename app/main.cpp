@@ -67,6 +67,7 @@ CLI::App* add_load(CLI::App& command_line, app::LoadArguments& arguments) {
       "RATE@TIME, RATE:RATE@TIME, sine(MEAN,AMPLITUDE,PERIOD)@TIME, burst(BASE,PEAK,EVERY,WIDTH)@TIME, separated by "
       "commas, or FILE.csv; in requests a second, or in millicores (300m)");
   add("--cost", arguments.cost, "TIME", "CPU time of a request, for rates in millicores");
+  add("--calibration", arguments.calibration, "FILE", "of kiln calibrate, which says that cost");
   add("--arrivals", arguments.arrivals, "NAME", "uniform or poisson")->check(CLI::IsMember({"uniform", "poisson"}));
   add("--seed", arguments.seed, "N", "of poisson arrivals; the same seed sends at the same times")
       ->check(CLI::NonNegativeNumber);

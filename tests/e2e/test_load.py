@@ -22,6 +22,8 @@ import kiln
 from kiln import ENGINE, SANITIZED, SLOW, KilnTest, eventually
 from peers import OK, Peer, RoundRobin, named
 
+CALIBRATION = str(kiln.HERE.parent / "kubernetes/testdata/calibration.json")
+
 
 def refuse(constant):
     raise AssertionError(f"{constant} is no JSON")
@@ -119,6 +121,9 @@ class Schedule(LoadTest):
 
     def test_millicores_become_requests_by_their_cost(self):
         report = self.load(self.peer().url, "100m@1s", "--cost", "5ms")
+        self.assertEqual(report["due"], 20)
+        # Which a calibration says as well.
+        report = self.load(self.peer().url, "100m@1s", "--calibration", CALIBRATION)
         self.assertEqual(report["due"], 20)
 
     def test_what_is_sent_is_what_was_asked_for(self):
@@ -666,11 +671,13 @@ class Mistakes(LoadTest):
                             ("--shard", "4"), ("--format", "xml"), ("--fail-if", "p99>200"), ("--fail-if", "quick"),
                             ("--header", "no-colon"), ("--header", "Host: x"), ("--header", "A b: c"),
                             ("--header", "A: b\x01"), ("--method", "G T"), ("--method", "CONNECT"), ("--cost", "5"),
+                            ("--calibration", "/nowhere"), ("--calibration", str(kiln.HERE / "kiln.py")),
                             ("--body", "@/nowhere")):
             with self.subTest(f"{flag} {value!r}"):
                 self.check(self.URL, f"{flag}={value}", words=(flag, value.replace("\x01", "")))
         self.check(self.URL, "--shard", "0/2", "--start-every", "1", words=("--start-every", "'1'"))
         self.check(self.URL, "--shard", "2", words=("'2/2'",), env={"JOB_COMPLETION_INDEX": "2"})
+        self.check(self.URL, "--cost", "5ms", "--calibration", CALIBRATION, words=("--calibration", "--cost"))
         self.check(self.URL, "--nonsense", words=("--nonsense",))
         self.check("merge", words=("FILE",))
 
