@@ -110,6 +110,45 @@ TEST(Report, SaysWhatIsNoReport) {
   }
 }
 
+// What is read may be nonsense, but nothing that can be done with it falls over.
+void use(const std::string& json) {
+  auto report = from_json(json);
+  if (!report) return;
+  EXPECT_FALSE(to_text(*report).empty());
+  EXPECT_FALSE(to_json(*report).empty());
+  for (const char* gate : {"p99>1ms", "errors>0.1%", "rate<95%"}) {
+    static_cast<void>(Gate::parse(gate)->fails(*report));
+  }
+  static_cast<void>(merge(*report, part(1, 2, {"b"}, 1, 2000)));
+}
+
+TEST(Report, ADamagedFileIsRefusedOrReadAsItIs) {
+  const std::string good = to_json(part(0, 2, {"a"}, 99, 1000));
+  for (size_t size = 0; size < good.size(); ++size) EXPECT_FALSE(from_json(good.substr(0, size))) << size;
+  for (size_t at = 0; at < good.size(); ++at) {
+    for (const char c : {'9', '-', '"', ']'}) {
+      std::string damaged = good;
+      damaged[at] = c;
+      use(damaged);
+    }
+  }
+}
+
+TEST(Report, AnyNumberInAFileIsRefusedOrReadAsItIs) {
+  const std::string good = to_json(part(0, 2, {"a"}, 99, 1000));
+  const auto is_number = [](char c) { return (c >= '0' && c <= '9') || c == '.'; };
+  for (size_t at = 0; at < good.size();) {
+    size_t end = at;
+    while (end < good.size() && is_number(good[end])) ++end;
+    if (end > at) {
+      for (const char* number : {"18446744073709551615", "9223372036854775808", "1e308", "-1", "-1e308", "0", "0.0"}) {
+        use(good.substr(0, at) + number + good.substr(end));
+      }
+    }
+    at = end + 1;
+  }
+}
+
 TEST(Report, RefusesAReportOfNoShard) {
   Report report = part(0, 1, {"a"}, 1, 1);
   report.shards.clear();
