@@ -16,5 +16,25 @@ endif()
 # Bounds checks of the standard library's containers: a wrong index stops the program instead of reading on.
 target_compile_definitions(kiln_flags INTERFACE _GLIBCXX_ASSERTIONS)
 
+# build_for_tests(target): what is no part of the program.
+#
+# The optimisation of the whole program is for what is shipped: each test's program would compile its modules anew when
+# it is linked. So the modules' objects hold code as well, beside what the optimiser goes on from. And under a sanitizer
+# the tests' own code is not optimised: that takes half the time to compile, and hides nothing from the sanitizer.
+set(KILN_TESTS_APART OFF)
+if(CMAKE_INTERPROCEDURAL_OPTIMIZATION AND BUILD_TESTING AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(KILN_TESTS_APART ON)
+  target_compile_options(kiln_flags INTERFACE -ffat-lto-objects)
+endif()
+function(build_for_tests target)
+  if(KILN_TESTS_APART)
+    set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+    target_link_options(${target} PRIVATE -fno-lto)
+  endif()
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize" AND NOT KILN_FUZZ)
+    target_compile_options(${target} PRIVATE -O0)
+  endif()
+endfunction()
+
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
