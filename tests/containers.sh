@@ -91,7 +91,8 @@ probe_engine() {
     did_not_run "podman cannot run a container with these limits: $(tail -n 1 "$work/probe.log")"
 }
 
-# build TAG [BUILD ARGUMENT...]: everything that is dated gets the date of the commit.
+# build TAG [BUILD ARGUMENT...]: everything that is dated gets the date of the commit. A sixteenth of the usual share of
+# the CPU: it takes what the tests beside it leave.
 build() {
   local tag=$1 commit version date argument arguments=()
   shift
@@ -102,8 +103,8 @@ build() {
     arguments+=(--build-arg "$argument")
   done
   echo "Building $tag."
-  buildah bud --pull=never --network=host --layers --format docker --timestamp "$date" "${arguments[@]}" -t "$tag" . \
-    > "$work/build.log" 2>&1 || {
+  buildah bud --pull=never --network=host --cpu-shares 64 --layers --format docker --timestamp "$date" \
+    "${arguments[@]}" -t "$tag" . > "$work/build.log" 2>&1 || {
     tail -n 40 "$work/build.log" >&2
     fail "the image does not build"
   }
