@@ -30,9 +30,12 @@ namespace fs = std::filesystem;
 
 constexpr int kFailed = 1, kBadCommandLine = 2;
 constexpr double kMsMax = 1000;  // the server's --load-max, unless it says otherwise
+// A millisecond in each period of 100 (min_cfs_quota_period, kernel/sched/core.c).
+constexpr double kQuotaLeast = 10;
 
+// In one line, whatever was given or came.
 int complain(int status, std::string_view what) {
-  fmt::print(stderr, "kiln calibrate: {}\n", what);
+  print(stderr, fmt::format("kiln calibrate: {}\n", load::printable(what)));
   return status;
 }
 
@@ -54,10 +57,10 @@ base::Result<http::Url> url_of(const char* flag, const std::string& text) {
   return base::error(fmt::format("{}'{}': {}", flag, load::printable(text), http::url_fault_text(parsed.fault)));
 }
 
-base::Result<double> millicores_of(const char* flag, const std::string& text) {
+base::Result<double> millicores_of(const char* flag, const std::string& text, double least) {
   const auto parsed = base::parse_millicores(text);
   if (!parsed) return base::error(fmt::format("{}: {}", flag, parsed.error().what));
-  if (*parsed < 1) return base::error(fmt::format("{}: '{}' is less than a millicore", flag, text));
+  if (*parsed < least) return base::error(fmt::format("{}: '{}' is less than {:g}m", flag, text, least));
   return *parsed;
 }
 
@@ -71,31 +74,14 @@ base::Result<void> take_slope(const std::string& text, Asked& asked) {
     if (!requests) return base::error("--slope: " + requests.error().what);
     asked.slope_requests = *requests;
   }
-  if (asked.slope_requests.value_or(asked.wishes.slope_millicores) > 0) return {};
-  return base::error(fmt::format("--slope: '{}' is no growth", text));
-}
-
-// What is measured with a flag cannot be read from a file, and the other way round.
-base::Result<void> check_together(const CalibrateArguments& arguments) {
-  const bool has_url = !arguments.url.empty();
-  struct Pair {
-    bool wrong;
-    const char* why;
-  };
-  for (const auto& [wrong, why] :
-       {Pair{!arguments.from.empty() && (has_url || !arguments.quota.empty() || !arguments.limit.empty()),
-             "--from: what it holds was measured already: leave out URL, --quota and --limit"},
-        Pair{has_url && !arguments.quota.empty(), "--quota: is for a server of its own; for one at a URL say --limit"},
-        Pair{!has_url && !arguments.limit.empty(), "--limit: is for a server at a URL; for one of its own say --quota"},
-        Pair{!has_url && !arguments.metrics.empty(), "--metrics: is for a server at a URL"}}) {
-    if (wrong) return base::error(why);
-  }
-  return {};
+  const double slope = asked.slope_requests.value_or(asked.wishes.slope_millicores);
+  if (slope >= calibrate::kSlopeLeast && slope <= calibrate::kSlopeMost) return {};
+  return base::error(fmt::format("--slope: '{}' is not from {:g} to {:.0f}, m or requests, a second", text,
+                                 calibrate::kSlopeLeast, calibrate::kSlopeMost));
 }
 
 base::Result<Asked> understand(const CalibrateArguments& arguments) {
   Asked asked;
-  if (const auto fits = check_together(arguments); !fits) return std::unexpected(fits.error());
   for (const auto& [flag, text, into] : {std::tuple{"", &arguments.url, &asked.url},
                                          std::tuple{"--metrics: ", &arguments.metrics, &asked.metrics}}) {
     if (text->empty()) continue;
@@ -104,11 +90,12 @@ base::Result<Asked> understand(const CalibrateArguments& arguments) {
     *into = std::move(*url);
   }
   std::optional<double> request;
-  for (const auto& [flag, text, into] : {std::tuple{"--quota", &arguments.quota, &asked.quota_millicores},
-                                         std::tuple{"--limit", &arguments.limit, &asked.limit_millicores},
-                                         std::tuple{"--request", &arguments.request, &request}}) {
+  for (const auto& [flag, text, least, into] :
+       {std::tuple{"--quota", &arguments.quota, kQuotaLeast, &asked.quota_millicores},
+        std::tuple{"--limit", &arguments.limit, 1.0, &asked.limit_millicores},
+        std::tuple{"--request", &arguments.request, 1.0, &request}}) {
     if (text->empty()) continue;
-    const auto millicores = millicores_of(flag, *text);
+    const auto millicores = millicores_of(flag, *text, least);
     if (!millicores) return std::unexpected(millicores.error());
     *into = *millicores;
   }
@@ -148,12 +135,11 @@ class ProgressLine {
     if (!on_terminal_) return;
     constexpr size_t kColumns = 30;
     const auto full = static_cast<size_t>(done / planned * kColumns);
-    fmt::print(stderr, "\r[{:#<{}}{:.<{}}] {:.0f} s left: {}\x1b[K", "", full, "", kColumns - full, planned - done,
-               doing);
-    std::fflush(stderr);
+    print(stderr, fmt::format("\r[{:#<{}}{:.<{}}] {:.0f} s left: {}\x1b[K", "", full, "", kColumns - full,
+                              planned - done, doing));
   }
   void clear() const {
-    if (on_terminal_) fmt::print(stderr, "\r\x1b[K");
+    if (on_terminal_) print(stderr, "\r\x1b[K");
   }
 
  private:
@@ -162,26 +148,28 @@ class ProgressLine {
 
 // EINVAL: the command line does not fit what is there.
 base::Result<calibrate::Calibration> measure(Asked& asked, const CalibrateArguments& arguments) {
+  notice_interrupts();
+  asked.run.interrupted = [] { return interrupted_by() != 0; };
   auto subject = asked.url ? calibrate::remote_subject({.url = *asked.url,
                                                         .metrics = asked.metrics,
                                                         .limit_millicores = asked.limit_millicores,
                                                         .ms = asked.ms})
                            : calibrate::own_subject({.ms = asked.ms,
                                                      .quota_millicores = asked.quota_millicores,
-                                                     .engine = arguments.engine});
+                                                     .engine = arguments.engine,
+                                                     .interrupted = asked.run.interrupted});
   if (!subject) return std::unexpected(std::move(subject.error()));
   if (asked.wishes.request_millicores > subject->facts.limit_millicores) {
     return std::unexpected(base::Error{
-        EINVAL, fmt::format("--request {:g}m: is above the limit of {:g}m", asked.wishes.request_millicores,
-                            subject->facts.limit_millicores)});
+        EINVAL, fmt::format("--request {}: is above the limit of {}",
+                            calibrate::cpu_text(asked.wishes.request_millicores),
+                            calibrate::cpu_text(subject->facts.limit_millicores))});
   }
   subject->facts.kiln = fmt::format("{} ({})", build_facts().version, build_facts().commit);
-  notice_interrupts();
   ProgressLine line;
   asked.run.progress = [&line](std::string_view doing, double done, double planned) {
     line.show(doing, done, planned);
   };
-  asked.run.interrupted = [] { return interrupted_by() != 0; };
   auto found = calibrate::run(*subject, asked.run);
   line.clear();
   return found;
@@ -192,7 +180,7 @@ base::Result<calibrate::Calibration> read(const std::string& path) {
   if (!text) return std::unexpected(text.error());
   auto found = calibrate::from_json(*text);
   if (!found) return base::error(path + ": " + found.error().what);
-  if (!found->line) return base::error(path + ": has no line: it was interrupted before");
+  if (!found->line || found->interrupted) return base::error(path + ": it was interrupted and has no line");
   return found;
 }
 
@@ -211,11 +199,35 @@ base::Result<void> write_patch(const CalibrateArguments& arguments, const calibr
   return {};
 }
 
-// What the file is to be written to exists before minutes are spent on what it shall hold.
-base::Result<void> check_writable(const std::string& path) {
-  const std::string directory = fs::path(path).has_parent_path() ? fs::path(path).parent_path().string() : ".";
-  if (::access(directory.c_str(), W_OK) == 0) return {};
-  return base::system_error("writing " + path, errno);
+// What is written at the end can be written, before minutes are spent on what it shall hold.
+base::Result<void> check_places(const CalibrateArguments& arguments) {
+  std::error_code ignored;
+  if (!arguments.out.empty()) {
+    const fs::path path = arguments.out;
+    if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
+      return base::error(fmt::format("--out: '{}' is there and no file; --out '' writes none", arguments.out));
+    }
+    const std::string directory = path.has_parent_path() ? path.parent_path().string() : ".";
+    if (::access(directory.c_str(), W_OK) != 0) return base::system_error("writing " + arguments.out, errno);
+  }
+  if (!arguments.patch.empty() && fs::exists(arguments.patch, ignored) && !fs::is_directory(arguments.patch, ignored)) {
+    return base::error(fmt::format("--patch: '{}' is there and no directory", arguments.patch));
+  }
+  return {};
+}
+
+// The rest of what was asked for, once the report is there.
+int patch(const CalibrateArguments& arguments, const calibrate::Wishes& wishes, const calibrate::Calibration& found,
+          std::optional<unsigned> recommended) {
+  const auto target = arguments.target ? arguments.target : recommended;
+  if (!target) return complain(kFailed, "--patch: no target is recommended: choose one with --target");
+  const auto written = write_patch(arguments, {.name = arguments.name,
+                                               .request_millicores = wishes.request_millicores,
+                                               .limit_millicores = found.limit_millicores,
+                                               .target_percent = *target});
+  if (!written) return complain(kFailed, written.error().what);
+  print(stderr, fmt::format("kiln calibrate: a target of {} % written to {}\n", *target, arguments.patch));
+  return 0;
 }
 
 }  // namespace
@@ -223,46 +235,33 @@ base::Result<void> check_writable(const std::string& path) {
 int calibrate(const CalibrateArguments& arguments) {
   auto asked = understand(arguments);
   if (!asked) return complain(kBadCommandLine, asked.error().what);
+  if (const auto writable = check_places(arguments); !writable) return complain(kFailed, writable.error().what);
   const bool measures = arguments.from.empty();
-  if (measures && !arguments.out.empty()) {
-    if (const auto writable = check_writable(arguments.out); !writable) return complain(kFailed, writable.error().what);
-  }
   const auto found = measures ? measure(*asked, arguments) : read(arguments.from);
+  if (!found && interrupted_by() != 0) return complain(128 + interrupted_by(), "interrupted: nothing was measured");
   if (!found) return complain(found.error().code == EINVAL ? kBadCommandLine : kFailed, found.error().what);
 
-  std::optional<calibrate::Advice> advice;
-  if (found->line && !found->interrupted) {
+  base::Result<calibrate::Advice> advice = base::error("interrupted: this is what was measured by then");
+  if (!found->interrupted) {
     if (asked->slope_requests) asked->wishes.slope_millicores = *asked->slope_requests * found->line->cost_ms;
-    auto advised = calibrate::advise(*found, asked->wishes);
-    if (!advised) return complain(kBadCommandLine, advised.error().what);
-    advice = std::move(*advised);
+    advice = calibrate::advise(*found, asked->wishes);
   }
   const std::string json =
       calibrate::to_json(*found, advice ? calibrate::to_json(*advice, asked->wishes) : std::string());
-  if (arguments.format == "json") {
-    fmt::print("{}", json);
-  } else {
-    fmt::print("{}", calibrate::to_text(*found));
-    if (advice) fmt::print("\n{}", calibrate::to_text(*advice, *found, asked->wishes));
+  // First of all what took the time.
+  const bool keeps = measures && !found->interrupted && !arguments.out.empty();
+  base::Result<void> written;
+  if (keeps) written = replace_file(arguments.out, json);
+  const std::string text =
+      calibrate::to_text(*found) + (advice ? "\n" + calibrate::to_text(*advice, *found, asked->wishes) : "");
+  if (!print(stdout, arguments.format == "json" ? json : text)) {
+    return complain(kFailed, base::system_error("writing the report", errno).error().what);
   }
-  if (std::fflush(stdout) != 0) return complain(kFailed, base::system_error("writing the report", errno).error().what);
-  if (found->interrupted) return complain(128 + interrupted_by(), "interrupted: this is what was measured by then");
-
-  if (measures && !arguments.out.empty()) {
-    const auto written = replace_file(arguments.out, json);
-    if (!written) return complain(kFailed, written.error().what);
-    fmt::print(stderr, "kiln calibrate: written to {}\n", arguments.out);
-  }
-  if (arguments.patch.empty()) return 0;
-  const auto target = arguments.target ? arguments.target : advice ? advice->recommended : std::nullopt;
-  if (!target) return complain(kFailed, "--patch: no target is recommended: choose one with --target");
-  const auto written = write_patch(arguments, {.name = arguments.name,
-                                               .request_millicores = asked->wishes.request_millicores,
-                                               .limit_millicores = found->limit_millicores,
-                                               .target_percent = *target});
+  if (found->interrupted) return complain(128 + interrupted_by(), advice.error().what);
   if (!written) return complain(kFailed, written.error().what);
-  fmt::print(stderr, "kiln calibrate: a target of {} % written to {}\n", *target, arguments.patch);
-  return 0;
+  if (keeps) print(stderr, fmt::format("kiln calibrate: written to {}\n", arguments.out));
+  if (!advice) return complain(kBadCommandLine, advice.error().what);
+  return arguments.patch.empty() ? 0 : patch(arguments, asked->wishes, *found, advice->recommended);
 }
 
 }  // namespace kiln::app

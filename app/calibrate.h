@@ -5,6 +5,11 @@
 #include <optional>
 #include <string>
 
+#include "base/quantity.h"
+#include "calibrate/advice.h"
+#include "calibrate/quantities.h"
+#include "calibrate/run.h"
+
 namespace kiln::app {
 
 // As they were written; what is wrong with them is said in one line.
@@ -14,12 +19,13 @@ struct CalibrateArguments {
   std::string quota;    // empty: calibrate/subject.h
   std::string limit;    // of a server at a URL; empty: what it says
   std::string metrics;  // likewise
-  std::string step_time = "3.2s";
+  std::string step_time = base::format_duration(calibrate::kStepUsual);
   std::string engine = "auto";
 
-  std::string request = "100m";
-  std::string slope = "5m";  // more each second: millicores, or requests a second
-  std::string reaction = "60s";
+  std::string request = calibrate::cpu_text(calibrate::Wishes{}.request_millicores);
+  // More each second: millicores, or requests a second.
+  std::string slope = calibrate::cpu_text(calibrate::Wishes{}.slope_millicores);
+  std::string reaction = base::format_duration(calibrate::Wishes{}.reaction);
   std::string goal;  // "p99<250ms"; empty: calibrate/advice.h
 
   std::string from;  // a calibration file to advise on, instead of measuring

@@ -1,14 +1,21 @@
 #include "app/files.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
 
 namespace kiln::app {
 
+namespace fs = std::filesystem;
+
 base::Result<std::string> read_file(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return base::system_error("reading " + path, EISDIR);
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (file) text << file.rdbuf();
@@ -22,10 +29,14 @@ base::Result<void> replace_file(const std::string& path, std::string_view text) 
   file << text << std::flush;
   if (!file || std::rename(next.c_str(), path.c_str()) != 0) {
     const int error = errno;
-    std::remove(next.c_str());
+    ::unlink(next.c_str());
     return base::system_error("writing " + path, error);
   }
   return {};
+}
+
+bool print(std::FILE* stream, std::string_view text) {
+  return std::fwrite(text.data(), 1, text.size(), stream) == text.size() && std::fflush(stream) == 0;
 }
 
 }  // namespace kiln::app

@@ -1,6 +1,7 @@
-// Whole files, for the verbs that read and write reports.
+// Whole files and streams, for the verbs that read and write reports.
 #pragma once
 
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -10,7 +11,10 @@ namespace kiln::app {
 
 [[nodiscard]] base::Result<std::string> read_file(const std::string& path);
 
-// There is the old file or the whole new one, whatever happens meanwhile.
+// There is the old file or the whole new one, whatever happens to this process meanwhile.
 [[nodiscard]] base::Result<void> replace_file(const std::string& path, std::string_view text);
+
+// False when not all of it could be written.
+bool print(std::FILE* stream, std::string_view text);
 
 }  // namespace kiln::app

@@ -7,6 +7,8 @@ namespace kiln::app {
 
 namespace {
 
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+
 std::atomic<int> signal_seen{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler writes it");
 
@@ -16,11 +18,9 @@ void notice_interrupts() {
   struct sigaction once {};
   once.sa_handler = [](int number) {
     signal_seen = number;
-    ::signal(SIGINT, SIG_DFL);
-    ::signal(SIGTERM, SIG_DFL);
+    for (const int each : kSignals) ::signal(each, SIG_DFL);
   };
-  ::sigaction(SIGINT, &once, nullptr);
-  ::sigaction(SIGTERM, &once, nullptr);
+  for (const int each : kSignals) ::sigaction(each, &once, nullptr);
 }
 
 int interrupted_by() { return signal_seen; }

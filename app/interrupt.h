@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM for the verbs that end with a report of what was done by then.
+// SIGINT, SIGTERM and SIGHUP for the verbs that end with a report of what was done by then.
 #pragma once
 
 namespace kiln::app {

@@ -31,7 +31,7 @@ namespace {
 constexpr int kFailed = 1, kBadCommandLine = 2, kGateFailed = 3;
 
 int complain(int status, std::string_view what) {
-  fmt::print(stderr, "kiln load: {}\n", what);
+  print(stderr, fmt::format("kiln load: {}\n", what));
   return status;
 }
 
@@ -179,9 +179,9 @@ int finish(const load::Report& report, const LoadArguments& arguments, const std
     file << report.latency.percentile_distribution({.unit = 1000});
     if (!file.flush()) return complain(kFailed, base::system_error("writing " + arguments.hdr, errno).error().what);
   }
-  fmt::print("{}{}", arguments.format == "json" ? load::to_json(report) : load::to_text(report),
-             arguments.format == "json" ? "\n" : "");
-  if (std::fflush(stdout) != 0) return complain(kFailed, base::system_error("writing the report", errno).error().what);
+  if (!print(stdout, arguments.format == "json" ? load::to_json(report) + "\n" : load::to_text(report))) {
+    return complain(kFailed, base::system_error("writing the report", errno).error().what);
+  }
   int status = 0;
   for (const load::Gate& gate : gates) {
     if (const auto why = gate.fails(report)) status = complain(kGateFailed, "failed by " + *why);
@@ -218,10 +218,10 @@ int load(const LoadArguments& arguments, const Environment& environment) {
                 std::chrono::duration<double>(options->profile.duration()).count());
   const auto second_done = [&](uint64_t index, const load::SecondReport& second) {
     if (out != nullptr) *out << load::to_json_line(second, index) << '\n' << std::flush;
-    fmt::print(stderr, "{}", view.after(index, second, screen()));
+    print(stderr, view.after(index, second, screen()));
   };
   const auto report = load::run(*options, second_done, [] { return interrupted_by() != 0; });
-  fmt::print(stderr, "{}", view.clear());
+  print(stderr, view.clear());
   if (!report) return complain(kFailed, report.error().what);
   if (out != nullptr && !out->flush()) return complain(kFailed, "writing " + arguments.out + " failed");
   const int interrupted = report->interrupted ? 128 + interrupted_by() : 0;
@@ -249,8 +249,8 @@ int load_merge(const LoadArguments& arguments) {
     }
   }
   if (whole->shards.size() < whole->shards[0].count) {
-    fmt::print(stderr, "kiln load: {} of {} shards: the others' figures are missing\n", whole->shards.size(),
-               whole->shards[0].count);
+    print(stderr, fmt::format("kiln load: {} of {} shards: the others' figures are missing\n", whole->shards.size(),
+                              whole->shards[0].count));
   }
   return finish(*whole, arguments, *gates);
 }

@@ -94,27 +94,40 @@ CLI::App* add_calibrate(CLI::App& command_line, app::CalibrateArguments& argumen
   const auto add = [calibrate](const char* flag, auto& value, const char* type, const char* help) {
     return calibrate->add_option(flag, value, help)->type_name(type);
   };
-  add("URL", arguments.url, "", "of the request to measure, of one pod alone; default: a server of its own")
-      ->default_str("");
-  add("--ms", arguments.ms, "MILLISECONDS", "CPU time of the request, /load?ms=…");
-  add("--quota", arguments.quota, "CPU", "of that server, by a control group of its own [what is in force, or 500m]")
-      ->default_str("");
-  add("--limit", arguments.limit, "CPU", "of a server at a URL [what it says]")->default_str("");
-  add("--metrics", arguments.metrics, "URL", "of a server at a URL [/metrics of the same]")->default_str("");
-  add("--step-time", arguments.step_time, "TIME", "of each rate; all else lasts in proportion");
-  add("--engine", arguments.engine, "NAME", "auto, io_uring or epoll")
-      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
+  CLI::Option* url = add("URL", arguments.url, "", "of the request to measure, of one pod alone [a server of its own]")
+                         ->default_str("");
+  CLI::Option* ms = add("--ms", arguments.ms, "MILLISECONDS", "CPU time of the request, /load?ms=...");
+  CLI::Option* quota = add("--quota", arguments.quota, "CPU",
+                           "of that server, by a control group of its own [what is in force, or 500m]")
+                           ->default_str("")
+                           ->excludes(url);
+  CLI::Option* limit = add("--limit", arguments.limit, "CPU", "of a server at a URL [what it says]")->default_str("");
+  CLI::Option* metrics =
+      add("--metrics", arguments.metrics, "URL", "of a server at a URL [/metrics of the same]")->default_str("");
+  limit->needs(url);
+  metrics->needs(url);
+  CLI::Option* step_time = add("--step-time", arguments.step_time, "TIME", "of each rate; the rest in proportion");
+  CLI::Option* engine = add("--engine", arguments.engine, "NAME", "of its own server: auto, io_uring or epoll")
+                            ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
+                            ->excludes(url);
   add("--request", arguments.request, "CPU", "of the pods, which a target is a share of");
-  add("--slope", arguments.slope, "RATE", "by which a replica's load grows each second: millicores (5m), requests (1)");
+  add("--slope", arguments.slope, "RATE",
+      "by which a replica's load grows each second: millicores (5m), requests (1)");
   add("--reaction", arguments.reaction, "TIME", "until new replicas serve");
-  add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile [p99 < 5 x the median of the lightest load]")
+  add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile [p99 < 5 x the median with little load]")
       ->default_str("");
-  add("--from", arguments.from, "FILE", "advise on this calibration instead of measuring")->default_str("");
-  add("--out", arguments.out, "FILE", "write the calibration there; '' writes none");
-  add("--patch", arguments.patch, "DIR", "write a kustomize component with request, limit and target")->default_str("");
-  add("--name", arguments.name, "NAME", "of the Deployment and the HorizontalPodAutoscaler that it changes");
-  add("--target", arguments.target, "PERCENT", "that it sets [the recommended one]")->check(CLI::Range(1, 10'000))
-      ->default_str("");
+  CLI::Option* out = add("--out", arguments.out, "FILE", "write the calibration there; '' writes none");
+  add("--from", arguments.from, "FILE", "advise on this calibration instead of measuring")
+      ->default_str("")
+      ->excludes(url, ms, quota, limit, metrics, step_time, engine, out);
+  CLI::Option* patch = add("--patch", arguments.patch, "DIR",
+                           "write a kustomize component with request, limit and target")->default_str("");
+  add("--name", arguments.name, "NAME", "of the Deployment and the HorizontalPodAutoscaler that it changes")
+      ->needs(patch);
+  add("--target", arguments.target, "PERCENT", "that it sets [the recommended one]")
+      ->check(CLI::Range(1, 10'000))
+      ->default_str("")
+      ->needs(patch);
   add("--format", arguments.format, "NAME", "text or json")->check(CLI::IsMember({"text", "json"}));
   calibrate->footer("");
   return calibrate;

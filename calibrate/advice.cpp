@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <ratio>
+#include <vector>
 
 #include "base/quantity.h"
 #include "calibrate/quantities.h"
@@ -15,8 +16,6 @@ namespace kiln::calibrate {
 namespace {
 
 constexpr double kRequestLeast = 1;    // Kubernetes knows no smaller amount of CPU
-constexpr double kSlopeLeast = 0.001;  // a millicore in a quarter of an hour
-constexpr double kSlopeMost = 1e6;     // a thousand cores in a second
 
 double in_seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
 
@@ -63,11 +62,21 @@ double use_max(const Calibration& calibration) {
   return plateau > 0 ? std::min(plateau, calibration.limit_millicores) : calibration.limit_millicores;
 }
 
+// The same, but for the last percents, by which a plateau is measured.
+double capacity(const Calibration& calibration) {
+  constexpr double kMeasured = 0.97;
+  const double most = use_max(calibration);
+  return most < kMeasured * calibration.limit_millicores ? most : calibration.limit_millicores;
+}
+
 // The autoscaler divides whole percents: 499.8m of 500m are 99 %, which is not beyond 1.1 times 90 %.
 bool can_trigger(double most_millicores, double request_millicores, unsigned target_percent) {
   const double whole_percent = std::floor(100 * most_millicores / request_millicores);
   return whole_percent > std::round((100 + 100 * kTolerance) * target_percent) / 100;
 }
+
+// Up to there the autoscaler does nothing.
+double left_alone(const Threshold& at) { return (1 + kTolerance) * at.cpu_millicores; }
 
 Threshold threshold(const Calibration& calibration, const Wishes& wishes, const Curve& curve, double edge_millicores,
                     unsigned target_percent) {
@@ -75,9 +84,9 @@ Threshold threshold(const Calibration& calibration, const Wishes& wishes, const 
   Threshold at{.target_percent = target_percent};
   at.cpu_millicores = wishes.request_millicores * target_percent / 100;
   at.rate = std::max(line.rate(at.cpu_millicores), 0.0);
-  at.headroom_millicores = calibration.limit_millicores - at.cpu_millicores;
-  at.growth = calibration.limit_millicores / at.cpu_millicores;
-  at.ramp_seconds = std::max(edge_millicores - at.cpu_millicores, 0.0) / wishes.slope_millicores;
+  at.headroom_millicores = capacity(calibration) - at.cpu_millicores;
+  at.growth = capacity(calibration) / at.cpu_millicores;
+  at.ramp_seconds = std::max(edge_millicores - left_alone(at), 0.0) / wishes.slope_millicores;
   at.p99_us = curve.p99_us(at.cpu_millicores);
   // So many arrivals in a window, give or take the root of that.
   if (at.rate > 0) {
@@ -86,8 +95,6 @@ Threshold threshold(const Calibration& calibration, const Wishes& wishes, const 
   at.can_trigger = can_trigger(use_max(calibration), wishes.request_millicores, target_percent);
   return at;
 }
-
-// ---- the reason
 
 std::string until_the_edge(const Advice& advice) {
   return advice.edge_is_plateau ? fmt::format("before the limit cuts (at {})", cpu_text(advice.edge_millicores))
@@ -103,7 +110,7 @@ std::string cannot_trigger(const Calibration& calibration) {
 }
 
 bool lasts(const Threshold& at, const Advice& advice, const Wishes& wishes) {
-  return at.cpu_millicores <= advice.edge_millicores && at.ramp_seconds >= in_seconds(wishes.reaction);
+  return left_alone(at) <= advice.edge_millicores && at.ramp_seconds >= in_seconds(wishes.reaction);
 }
 
 std::string why(const Advice& advice, const Threshold& chosen, const Calibration& calibration, const Wishes& wishes) {
@@ -130,17 +137,19 @@ std::string remedies(const Advice& advice, const Threshold& lowest, const Calibr
                      const Wishes& wishes) {
   const double reaction = in_seconds(wishes.reaction);
   const double needed = wishes.slope_millicores * reaction;
-  // The edge moves with the limit, as far as it is a matter of utilisation.
-  std::string out = fmt::format("a limit of about {:.0f}m would do", std::ceil(calibration.limit_millicores *
-                                                                               (lowest.cpu_millicores + needed) /
-                                                                               advice.edge_millicores));
-  const double request = std::floor((advice.edge_millicores - needed) * 100 / kTargetLowest);
-  if (request >= kRequestLeast) out += fmt::format(", or a request of at most {:.0f}m", request);
-  const double room = advice.edge_millicores - lowest.cpu_millicores;
-  const double slope = std::floor(100 * room / reaction) / 100;
-  if (slope >= kSlopeLeast) out += fmt::format(", or a load that grows by {} a second", cpu_text(slope));
-  if (lowest.ramp_seconds >= 1) out += fmt::format(", or new replicas within {}", seconds_text(lowest.ramp_seconds));
-  return out;
+  std::vector<std::string> ways;
+  // The edge moves with the limit, as far as it is a matter of utilisation and the limit is what stands in the way.
+  if (capacity(calibration) >= calibration.limit_millicores) {
+    ways.push_back(fmt::format("a limit of about {:.0f}m", std::ceil(calibration.limit_millicores *
+                                                                     (left_alone(lowest) + needed) /
+                                                                     advice.edge_millicores)));
+  }
+  const double request = std::floor((advice.edge_millicores - needed) * 100 / kTargetLowest / (1 + kTolerance));
+  if (request >= kRequestLeast) ways.push_back(fmt::format("a request of at most {:.0f}m", request));
+  const double slope = std::floor(100 * (advice.edge_millicores - left_alone(lowest)) / reaction) / 100;
+  if (slope >= kSlopeLeast) ways.push_back(fmt::format("a load that grows by {} a second", cpu_text(slope)));
+  if (lowest.ramp_seconds >= 1) ways.push_back("new replicas within " + seconds_text(lowest.ramp_seconds));
+  return ways.empty() ? "requests that cost less would do" : fmt::format("{} would do", fmt::join(ways, ", or "));
 }
 
 std::string why_none(const Advice& advice, const std::vector<Step>& steps, const Calibration& calibration,
@@ -166,6 +175,32 @@ std::string why_none(const Advice& advice, const std::vector<Step>& steps, const
   return fmt::format("none: even at {} % a replica stands {} for only {} {}, and new ones serve after {}; {}",
                      kTargetLowest, grows(wishes), seconds_text(lowest.ramp_seconds), until_the_edge(advice),
                      seconds_text(in_seconds(wishes.reaction)), would_do);
+}
+
+// Of the lightest steps, up to half of the limit: one alone may have met a bad moment.
+double p50_with_little_load(const Calibration& calibration) {
+  std::vector<double> medians;
+  for (const Step& step : calibration.steps) {
+    if (medians.empty() || step.cpu_millicores() <= calibration.limit_millicores / 2) medians.push_back(step.p50_us);
+  }
+  std::ranges::sort(medians);
+  return medians[(medians.size() - 1) / 2];
+}
+
+// What is not quite so sure about the chosen target.
+std::string reserve(const Calibration& calibration, const Threshold& chosen) {
+  constexpr double kLateShareMax = 0.05;
+  std::string out;
+  if (chosen.spread_percent > 100 * kTolerance) {
+    out += fmt::format("; one replica alone is scaled by chance now and then: its use in {:.0f} s varies by {:.0f} %",
+                       kWindowSeconds, chosen.spread_percent);
+  }
+  const double late = std::ranges::max(calibration.steps, {}, &Step::client_late_share).client_late_share;
+  if (late > kLateShareMax) {
+    out += fmt::format("; PROVISIONAL: up to {:.0f} % of a step's requests went out late on this busy machine",
+                       100 * late);
+  }
+  return out;
 }
 
 base::Result<void> check(const Calibration& calibration, const Wishes& wishes) {
@@ -209,7 +244,7 @@ base::Result<Advice> advise(const Calibration& calibration, const Wishes& wishes
 
   Advice advice;
   advice.goal_us = wishes.p99_max ? std::chrono::duration<double, std::micro>(*wishes.p99_max).count()
-                                  : kTimesAlone * calibration.steps.front().p50_us;
+                                  : kTimesAlone * p50_with_little_load(calibration);
   const Curve curve(calibration.steps);
   const auto passes = curve.passes(advice.goal_us);
   const double most = use_max(calibration);
@@ -223,7 +258,7 @@ base::Result<Advice> advise(const Calibration& calibration, const Wishes& wishes
     if (at.can_trigger && lasts(at, advice, wishes)) chosen = &at;
   }
   if (chosen != nullptr) advice.recommended = chosen->target_percent;
-  advice.reason = chosen != nullptr ? why(advice, *chosen, calibration, wishes)
+  advice.reason = chosen != nullptr ? why(advice, *chosen, calibration, wishes) + reserve(calibration, *chosen)
                                     : why_none(advice, calibration.steps, calibration, wishes);
   return advice;
 }

@@ -28,10 +28,12 @@ struct Wishes {
   // From the beginning of that until the new replicas serve: what is read is up to 50 s old until the first decision,
   // a pod is ready some seconds after it.
   std::chrono::nanoseconds reaction = std::chrono::seconds(60);
-  // The 99th percentile that shall hold meanwhile. Nothing: kTimesAlone times the median of the lightest step.
+  // The 99th percentile that shall hold meanwhile. Nothing: kTimesAlone times the median with little load.
   std::optional<std::chrono::nanoseconds> p99_max = std::nullopt;
 };
 inline constexpr double kTimesAlone = 5;
+inline constexpr double kSlopeLeast = 0.001;  // a millicore in a quarter of an hour
+inline constexpr double kSlopeMost = 1e6;     // a thousand cores in a second
 
 // "p99<250ms", with a duration greater than 0.
 [[nodiscard]] base::Result<std::chrono::nanoseconds> parse_goal(std::string_view text);
@@ -41,9 +43,10 @@ struct Threshold {
   unsigned target_percent = 0;
   double cpu_millicores = 0;       // of a replica at target
   double rate = 0;                 // what it serves there; 0 when idling alone costs as much
-  double headroom_millicores = 0;  // to the limit; negative beyond
-  double growth = 0;               // the most by which one look can multiply the replicas: limit / (request × target)
-  double ramp_seconds = 0;         // until the edge, at the slope; 0 beyond it
+  // From there to the limit, or to what the server can use of it; negative beyond.
+  double headroom_millicores = 0;
+  double growth = 0;        // the most by which one look can multiply the replicas: limit / (request × target)
+  double ramp_seconds = 0;  // at the slope, from where the autoscaler begins to act to the edge; 0 beyond it
   double p99_us = 0;               // at that load, between the measured steps; that of the first below it
   // The standard deviation of the use by chance alone: Poisson arrivals, one replica, one window. 0 of no requests.
   double spread_percent = 0;
@@ -57,7 +60,7 @@ struct Advice {
   double edge_millicores = 0;    // the load up to which it does, measured or between two steps; 0 if never
   bool edge_is_plateau = false;  // true when it holds in all steps, so that the limit is the edge
   std::vector<Threshold> thresholds;
-  // The highest that can trigger, is not beyond the edge, and whose ramp lasts for the reaction.
+  // The highest that can trigger, begins to do so before the edge, and whose ramp lasts for the reaction.
   std::optional<unsigned> recommended;
   std::string reason;                   // one sentence; of none recommended: why, and what to change
 };

@@ -28,7 +28,7 @@ std::string row(const Threshold& at) {
 
 std::string to_text(const Advice& advice, const Calibration& calibration, const Wishes& wishes) {
   const std::string whence =
-      wishes.p99_max ? "" : fmt::format(" ({:g} x the median with hardly any load)", kTimesAlone);
+      wishes.p99_max ? "" : fmt::format(" ({:g} x the median with little load)", kTimesAlone);
   std::string text = fmt::format("request {}, limit {}, p99 to hold {}{}\n", cpu_text(wishes.request_millicores),
                                  cpu_text(calibration.limit_millicores), load::time_text(advice.goal_us), whence);
   fmt::format_to(std::back_inserter(text), "{:>6} {:>7} {:>8} {:>10} {:>8} {:>8} {:>9} {:>10}\n", "target", "CPU",

@@ -4,6 +4,7 @@
 // from when a request was due (load/report.h).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,14 +34,15 @@ struct BurnError {
 
 // One rate, held for a while.
 struct Step {
-  double asked_share = 0;  // of the limit
+  double asked_share = 0;  // of the limit, as far as the cost was known
   double seconds = 0;      // of the schedule
   uint64_t due = 0;
   uint64_t good = 0;     // answers below 400
   uint64_t refused = 0;  // answers 503
   uint64_t failed = 0;   // other statuses, and requests without an answer
   double finished = 0;   // seconds from the start to the last answer
-  double billed_ms = 0;  // CPU time until then, idle included
+  bool saturated = false;  // true when the server could not do in the time what was asked of it
+  double billed_ms = 0;    // CPU time until then, idle included
   // Of good answers and refusals alike. `p99_smooth_us` is the same of this step pooled with its neighbours, so that it
   // never falls from one step to a higher one.
   double p50_us = 0;
@@ -50,9 +52,10 @@ struct Step {
 
   [[nodiscard]] double rate() const { return static_cast<double>(due) / seconds; }
   [[nodiscard]] double goodput() const { return finished > 0 ? static_cast<double>(good) / finished : 0; }
-  // The latter of a step that the limit cut: it works on when the schedule has ended.
-  [[nodiscard]] double cpu_millicores() const { return billed_ms / seconds; }
-  [[nodiscard]] double cut_millicores() const { return finished > 0 ? billed_ms / finished : 0; }
+  // Of a saturated one, that works on when the schedule has ended, until it was done.
+  [[nodiscard]] double cpu_millicores() const {
+    return billed_ms / (saturated ? std::max(finished, seconds) : seconds);
+  }
 };
 
 // CPU = idle + cost × rate. The cost is greater than 0.
@@ -92,9 +95,9 @@ struct Calibration {
   std::vector<RouteCost> routes;
   std::vector<BurnError> burns;
   std::vector<Step> steps;     // below the limit, by rising rate
-  std::optional<Line> line;    // through them
+  std::optional<Line> line;    // through those that are not saturated
   std::vector<Step> overload;  // at the limit and beyond, by rising rate
-  double plateau_millicores = 0;  // billed while overloaded
+  double plateau_millicores = 0;  // billed while overloaded; 0 when that much load did not saturate it
 
   // Where the line reaches the plateau. 0 when there is none of them.
   [[nodiscard]] double bend_rate() const { return line && plateau_millicores > 0 ? line->rate(plateau_millicores) : 0; }

@@ -44,14 +44,15 @@ std::string to_json(const BurnError& burn) {
                      burn.burns, json_number(burn.billed_ms), json_number(burn.percent()));
 }
 
-std::string to_json(const Step& step, double millicores) {
+std::string to_json(const Step& step) {
   return fmt::format(R"({{"asked_share":{},"seconds":{},"due":{},"good":{},"refused":{},"failed":{},"finished":{},)"
-                     R"("billed_ms":{},"p50_us":{},"p99_us":{},"p99_smooth_us":{},"client_late_share":{},)"
-                     R"("rate":{},"cpu_millicores":{},"goodput":{}}})",
+                     R"("saturated":{},"billed_ms":{},"p50_us":{},"p99_us":{},"p99_smooth_us":{},)"
+                     R"("client_late_share":{},"rate":{},"cpu_millicores":{},"goodput":{}}})",
                      json_number(step.asked_share), json_number(step.seconds), step.due, step.good, step.refused,
-                     step.failed, json_number(step.finished), json_number(step.billed_ms), json_number(step.p50_us),
-                     json_number(step.p99_us), json_number(step.p99_smooth_us), json_number(step.client_late_share),
-                     json_number(step.rate()), json_number(millicores), json_number(step.goodput()));
+                     step.failed, json_number(step.finished), step.saturated, json_number(step.billed_ms),
+                     json_number(step.p50_us), json_number(step.p99_us), json_number(step.p99_smooth_us),
+                     json_number(step.client_late_share), json_number(step.rate()),
+                     json_number(step.cpu_millicores()), json_number(step.goodput()));
 }
 
 std::string to_json(const std::optional<Line>& line) {
@@ -93,9 +94,9 @@ std::string to_json(const Calibration& calibration, std::string_view advice) {
       to, "\"routes\":{},\n\"burns\":{},\n\"steps\":{},\n\"line\":{},\n\"overload\":{},\n",
       json_list(calibration.routes, [](const RouteCost& route) { return to_json(route); }),
       json_list(calibration.burns, [](const BurnError& burn) { return to_json(burn); }),
-      json_list(calibration.steps, [](const Step& step) { return to_json(step, step.cpu_millicores()); }),
+      json_list(calibration.steps, [](const Step& step) { return to_json(step); }),
       to_json(calibration.line),
-      json_list(calibration.overload, [](const Step& step) { return to_json(step, step.cut_millicores()); }));
+      json_list(calibration.overload, [](const Step& step) { return to_json(step); }));
   fmt::format_to(to, "\"plateau_millicores\":{},\"bend_rate\":{}", json_number(calibration.plateau_millicores),
                  json_number(calibration.bend_rate()));
   if (!advice.empty()) fmt::format_to(to, ",\n\"advice\":{}", advice);
@@ -225,6 +226,7 @@ Step step_of(Reader from) {
   step.refused = from.count("refused");
   step.failed = from.count("failed");
   step.finished = from.amount("finished");
+  step.saturated = from.flag("saturated");
   step.billed_ms = from.amount("billed_ms");
   step.p50_us = from.amount("p50_us");
   step.p99_us = from.amount("p99_us");

@@ -139,8 +139,8 @@ void expect_finite(const Calibration& calibration, std::string_view json) {
   for (const BurnError& burn : calibration.burns) figures.insert(figures.end(), {burn.billed_ms, burn.percent()});
   for (const auto* steps : {&calibration.steps, &calibration.overload}) {
     for (const Step& step : *steps) {
-      figures.insert(figures.end(), {step.rate(), step.goodput(), step.cpu_millicores(), step.cut_millicores(),
-                                     step.p50_us, step.p99_us, step.p99_smooth_us, step.client_late_share});
+      figures.insert(figures.end(), {step.rate(), step.goodput(), step.cpu_millicores(), step.p50_us, step.p99_us,
+                                     step.p99_smooth_us, step.client_late_share});
     }
   }
   const auto advice = advise(calibration, {});
@@ -191,14 +191,14 @@ TEST(CalibrationText, ShowsAllThatWasMeasured) {
            "judge     the control group's CPU counter\n",
            "note      another process",
            "idle      0.00m\n",
-           "line      CPU = 0.01m + 5.0000 ms x rate, 9 steps to 95 % of the limit, off by 0.00m (0.000 % of it) "
-           "at most\n",
+           "line      CPU = 0.01m + 5.0000 ms x rate, by 9 steps, off by 0.00m (0.000 % of the "
+           "limit) at most\n",
            "bend      at 100.0/s, where the limit cuts at 499.8m\n",
            "GET /api/info         200/s      41.2 us      40.9 us  -0.7 %\n",
            "POST /echo            200/s      47.5 us\n",
            "burn      0.1 ms      5 ms    100 ms\nerror    +0.21 %   +0.01 %   -0.01 %\n",
            "      50 %    50.0/s    250.0m   +0.00m   5.70 ms   16.8 ms        0       0    49.9/s\n",
-           "     200 %     200/s    499.8m             1.95 s    2.03 s      204       0    99.7/s\n",
+           "     200 %     200/s    499.8m     full         -    2.03 s      204       0    99.7/s\n",
        }) {
     EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n" << text;
   }

@@ -78,10 +78,10 @@ void line(std::string& text, const Calibration& calibration) {
   if (calibration.idle_millicores) fmt::format_to(out, "{:<10}{:.2f}m\n", "idle", *calibration.idle_millicores);
   if (calibration.line) {
     const Line& fit = *calibration.line;
-    fmt::format_to(out, "{:<10}CPU = {:.2f}m + {:.4f} ms x rate, {} steps to {:.0f} % of the limit, off by {:.2f}m",
-                   "line", fit.idle_millicores, fit.cost_ms, calibration.steps.size(),
-                   100 * calibration.steps.back().asked_share, fit.residual_max_millicores);
-    if (limit > 0) fmt::format_to(out, " ({:.3f} % of it)", 100 * fit.residual_max_millicores / limit);
+    const auto on_it = std::ranges::count(calibration.steps, false, &Step::saturated);
+    fmt::format_to(out, "{:<10}CPU = {:.2f}m + {:.4f} ms x rate, by {} steps, off by {:.2f}m", "line",
+                   fit.idle_millicores, fit.cost_ms, on_it, fit.residual_max_millicores);
+    if (limit > 0) fmt::format_to(out, " ({:.3f} % of the limit)", 100 * fit.residual_max_millicores / limit);
     text += " at most\n";
   }
   if (calibration.plateau_millicores > 0) {
@@ -121,12 +121,13 @@ void burns(std::string& text, std::span<const BurnError> burns) {
   }
 }
 
-void step(std::string& text, const Step& step, double millicores, std::string_view off) {
+// Of many refusals the median is that of a refusal.
+void step(std::string& text, const Step& step, double share, std::string_view off) {
   const auto out = std::back_inserter(text);
   const auto time = [](double us) { return us > 0 ? load::time_text(us) : "-"; };
-  fmt::format_to(out, "{:>8.0f} % {:>9} {:>8.1f}m {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}", 100 * step.asked_share,
-                 rate_text(step.rate()), millicores, off, time(step.p50_us), time(step.p99_us), step.refused,
-                 step.failed, rate_text(step.goodput()));
+  fmt::format_to(out, "{:>8.0f} % {:>9} {:>8.1f}m {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}", 100 * share,
+                 rate_text(step.rate()), step.cpu_millicores(), off, step.refused > 0 ? "-" : time(step.p50_us),
+                 time(step.p99_us), step.refused, step.failed, rate_text(step.goodput()));
   if (step.client_late_share >= kLateShareShown) {
     fmt::format_to(out, "  {:.1f} % sent late", 100 * step.client_late_share);
   }
@@ -135,13 +136,20 @@ void step(std::string& text, const Step& step, double millicores, std::string_vi
 
 void steps(std::string& text, const Calibration& calibration) {
   if (calibration.steps.empty() && calibration.overload.empty()) return;
-  fmt::format_to(std::back_inserter(text), "\n{:>10} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}\n", "of limit",
-                 "rate", "CPU", "off", "p50", "p99", "refused", "failed", "goodput");
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "\n{:>10} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}\n", "of limit", "rate", "CPU", "off",
+                 "p50", "p99", "refused", "failed", "goodput");
+  const double limit = calibration.limit_millicores;
   for (const Step& below : calibration.steps) {
     const double used = below.cpu_millicores();
-    step(text, below, used, calibration.line ? off_text(used - calibration.line->cpu(below.rate())) : "-");
+    const bool is_off = calibration.line && !below.saturated;
+    step(text, below, limit > 0 ? used / limit : below.asked_share,
+         below.saturated ? "full" : is_off ? off_text(used - calibration.line->cpu(below.rate())) : "-");
   }
-  for (const Step& beyond : calibration.overload) step(text, beyond, beyond.cut_millicores(), "");
+  if (!calibration.overload.empty()) text += "evenly spaced:\n";
+  for (const Step& beyond : calibration.overload) {
+    step(text, beyond, beyond.asked_share, beyond.saturated ? "full" : "");
+  }
 }
 
 }  // namespace

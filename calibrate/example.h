@@ -49,6 +49,7 @@ inline Calibration example() {
   for (const Step& step : calibration.steps) points.push_back({step.rate(), step.cpu_millicores()});
   calibration.line = fit_line(points);
   calibration.overload = {step_at(1, 310'000, 690'000), step_at(2, 1'950'000, 2'030'000)};
+  for (Step& step : calibration.overload) step.saturated = true;
   calibration.overload.back().good = 596;
   calibration.overload.back().refused = 204;
   for (Step& step : calibration.overload) {

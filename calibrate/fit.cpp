@@ -30,11 +30,10 @@ std::optional<Line> fit_line(std::span<const Point> points) {
   return line;
 }
 
-std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load) {
+std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load, uint64_t least) {
   struct Pool {
     base::HdrHistogram histogram;
     size_t steps = 1;
-    [[nodiscard]] bool empty() const { return histogram.count() == 0; }
     [[nodiscard]] uint64_t p99() const { return histogram.value_at_percentile(99); }
     void take(const Pool& other) {
       histogram.add(other.histogram);
@@ -42,15 +41,17 @@ std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_loa
     }
   };
   std::vector<Pool> pools;
+  const auto is_small = [&](const Pool& pool) { return pool.histogram.count() < std::max<uint64_t>(least, 1); };
   for (const base::HdrHistogram& histogram : by_rising_load) {
     Pool pool{.histogram = histogram};
-    while (!pools.empty() && (pools.back().empty() || (!pool.empty() && pools.back().p99() > pool.p99()))) {
+    while (!pools.empty() && (is_small(pools.back()) || (!is_small(pool) && pools.back().p99() > pool.p99()))) {
       pool.take(pools.back());
       pools.pop_back();
     }
     pools.push_back(std::move(pool));
   }
-  if (pools.size() > 1 && pools.back().empty()) {
+  // The last may be small still, and lie below the one before together with it.
+  while (pools.size() > 1 && (is_small(pools.back()) || pools[pools.size() - 2].p99() > pools.back().p99())) {
     pools[pools.size() - 2].take(pools.back());
     pools.pop_back();
   }

@@ -1,7 +1,7 @@
 // The arithmetic behind a calibration.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
@@ -22,8 +22,9 @@ struct Point {
 
 // The 99th percentile of each histogram, where those that would make it fall from one to the next are taken together
 // until none does (pool adjacent violators): more load does not make a server faster, few samples do. Percentiles are
-// of the pooled histograms, never averaged. As many figures as histograms; an empty histogram is pooled with the next,
-// the last with the one before.
-std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load);
+// of the pooled histograms, never averaged. Neighbours are taken together as well until they have `least` values, of
+// which the 99th percentile is more than the largest; the last with the one before. As many figures as histograms.
+inline constexpr uint64_t kP99Least = 100;
+std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load, uint64_t least = kP99Least);
 
 }  // namespace kiln::calibrate

@@ -63,6 +63,15 @@ TEST(SmoothP99, NeverFalls) {
       {"the last with the one before", {of({{5, 10}}), of({{9, 10}}), of({}), of({})}, {5, 9, 9, 9}},
       {"all empty", {of({}), of({})}, {0, 0}},
   };
+  for (const SmoothCase& row : cases) EXPECT_EQ(smooth_p99(row.histograms, 1), row.figures) << row.name;
+}
+
+TEST(SmoothP99, TakesFewValuesTogether) {
+  const SmoothCase cases[] = {
+      {"until they are enough", {of({{5, 40}}), of({{6, 60}}), of({{9, 100}})}, {6, 6, 9}},
+      {"the last with the one before", {of({{5, 100}}), of({{9, 99}})}, {9, 9}},
+      {"all of them", {of({{5, 10}}), of({{9, 10}}), of({{7, 10}})}, {9, 9, 9}},
+  };
   for (const SmoothCase& row : cases) EXPECT_EQ(smooth_p99(row.histograms), row.figures) << row.name;
 }
 

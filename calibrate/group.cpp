@@ -55,7 +55,12 @@ base::Result<Group> Group::open(double limit_millicores) {
   const base::Cgroup own = base::Cgroup::find();
   if (own.version() == 0) return base::error("no CPU control group is to be seen here");
   std::vector<std::string> parents = {own.cpu_directory()};
-  if (is_v2_with_parent(own)) parents[0] = fs::path(own.cpu_directory()).parent_path();
+  if (is_v2_with_parent(own)) {
+    parents[0] = fs::path(own.cpu_directory()).parent_path();
+    if (::access((parents[0] + "/cgroup.procs").c_str(), F_OK) != 0) {
+      return base::error("no control group can be made beside " + own.cpu_directory());
+    }
+  }
   if (own.version() == 1 && !own.accounting_directory().empty() && own.accounting_directory() != parents[0]) {
     parents.push_back(own.accounting_directory());
   }
@@ -66,7 +71,11 @@ base::Result<Group> Group::open(double limit_millicores) {
     std::string directory = fmt::format("{}/{}{}", parent, kPrefix, ::getpid());
     // Where it is on already this changes nothing, and where it cannot be, the limit below fails.
     if (own.version() == 2) write_control(parent + "/cgroup.subtree_control", "+cpu");
-    if (::mkdir(directory.c_str(), 0755) != 0) return base::system_error("making " + directory, errno);
+    // One of our own number is left from another life: in a container the first process is always number 1.
+    if (::mkdir(directory.c_str(), 0755) != 0 &&
+        (errno != EEXIST || ::rmdir(directory.c_str()) != 0 || ::mkdir(directory.c_str(), 0755) != 0)) {
+      return base::system_error("making " + directory, errno);
+    }
     group.entrances_.push_back(directory + "/cgroup.procs");
     group.directories_.push_back(std::move(directory));
   }

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "calibrate/fit.h"
+#include "calibrate/quantities.h"
+#include "calibrate/samples.h"
 #include "load/generator.h"
 #include "load/report.h"
 #include "profile/parse.h"
@@ -40,18 +42,21 @@ constexpr double kAroundSeconds = 0.12;
 
 constexpr std::array kShares = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95};
 constexpr std::array kBurnSizes = {0.1, 1.0, 5.0, 20.0, 100.0};  // milliseconds
-constexpr size_t kStepsMin = 3;
+constexpr int kStepsMin = 3;
 constexpr double kStepRequestsMin = 5;
 constexpr double kBurnShare = 0.8;                               // of the limit
 constexpr double kRouteRate = 200;
 
 constexpr double kPilotRate = 5;
+constexpr double kPilotRateBlind = 1000;  // no more while the counter stands still
 constexpr int kPilotsMax = 6;
 constexpr double kPilotShare = 0.1;  // of the limit: enough to go by
 constexpr double kPilotAim = 0.3;
 
 constexpr double kLateShareMax = 0.01;
+constexpr double kOffShareMax = 0.01;  // of the limit, that a step may lie off the line
 constexpr double kPlateauShareMin = 0.97;
+constexpr double kPlateauShareMax = 1.03;
 
 struct Route {
   std::string_view request;  // for people
@@ -59,6 +64,7 @@ struct Route {
   std::string_view target;
   std::string_view label;  // of the route, in metrics
   std::string_view body;
+  bool leaves_something = false;  // true when it is not for a server that is somebody else's
 };
 constexpr std::string_view kRecord = R"({"kind":"calibration","text":"a record of an ordinary size"})";
 constexpr std::array kRoutes = {
@@ -66,7 +72,7 @@ constexpr std::array kRoutes = {
     Route{"GET /api/info", "GET", "/api/info", "/api/info", ""},
     Route{"GET /livez", "GET", "/livez", "/livez", ""},
     Route{"POST /echo", "POST", "/echo", "/echo", kRecord},
-    Route{"POST /data", "POST", "/data", "/data", kRecord},
+    Route{"POST /data", "POST", "/data", "/data", kRecord, true},
     Route{"GET /data?limit=50", "GET", "/data?limit=50", "/data", ""},
 };
 
@@ -87,16 +93,13 @@ struct Outcome {
   std::optional<double> steady_millicores;     // between the first whole second and the last, idling included
 };
 
-uint64_t count_good(const load::Report& report) {
-  uint64_t good = 0;
-  for (const auto& [status, count] : report.statuses) good += status < 400 ? count : 0;
-  return good;
-}
-
-// True when the server could not do what was asked in the time that it had.
-bool is_saturated(const Step& step) {
-  constexpr double kLonger = 1.25;
-  return step.refused + step.failed > 0 || step.finished > kLonger * step.seconds + 1;
+// True when the server could not do what was asked in the time that it had, and a little for what came last: a period
+// of the quota, and the time of some requests.
+bool is_saturated(const Step& step, double p50_us) {
+  constexpr double kLonger = 1.05;
+  constexpr double kPeriod = 0.1;
+  constexpr double kRequests = 3;
+  return step.refused > 0 || step.finished > kLonger * step.seconds + kPeriod + kRequests * p50_us / 1e6;
 }
 
 class Run {
@@ -161,11 +164,10 @@ class Run {
                                    .profile = {},
                                    .arrivals = load.arrivals,
                                    .shard = {},
-                                   .engine = options_.engine,
                                    .start = {}};
     options.url.target = load.target;
     if (load.rate > profile::kRateMax) {
-      return base::error(fmt::format("{} costs too little to be measured: {:g} a second would be needed",
+      return base::error(fmt::format("{} costs too little to be measured: {:.0f} a second would be needed",
                                      found_.request, load.rate));
     }
     options.profile.append(profile::Ramp{load.rate, load.rate, load.seconds},
@@ -196,8 +198,10 @@ class Run {
     if (!after) return std::unexpected(after.error());
     done_ += load.seconds + kAroundSeconds;
 
+    client_millicores_ = std::max(client_millicores_, 1000 * report->cpu_seconds / std::max(report->seconds, 0.1));
+
     Outcome out;
-    out.good = count_good(*report);
+    out.good = report->due - report->errors();
     out.billed_ms = milliseconds(*after - *before) - idle() * seconds(Clock::now() - began);
     if (first && last->at > first->at) {
       out.steady_millicores = 1000 * seconds(last->bill - first->bill) / seconds(last->at - first->at);
@@ -205,29 +209,35 @@ class Run {
     out.report = std::move(*report);
     if (out.report.interrupted) {
       found_.interrupted = true;
-    } else if (const auto sound = check(out.report, out.good); !sound) {
+    } else if (const auto sound = check(out.report); !sound) {
       return std::unexpected(sound.error());
     }
     return out;
   }
 
-  static base::Result<void> check(const load::Report& report, uint64_t good) {
+  static base::Result<void> check(const load::Report& report) {
     if (report.due == 0) return base::error("no request came in a step: a longer --step-time gives more");
     if (report.answers == 0) return base::error(load::why_no_answer(report));
     if (load::only_redirects(report)) {
       return base::error(report.url + " is a redirect, which is not followed: use the URL in its Location");
     }
-    if (good == 0) {
-      return base::error(fmt::format("{}: no answer was a success; most were {}", report.url,
-                                     std::ranges::max_element(report.statuses, {}, [](const auto& status) {
-                                       return status.second;
-                                     })->first));
-    }
     if (report.pods.size() > 1) {
-      return base::error(fmt::format("{} pods answered ({}, {}, …): calibrate one alone, by kubectl port-forward or "
+      return base::error(fmt::format("{} pods answered ({}, {}, ...): calibrate one alone, by kubectl port-forward or "
                                      "with one replica", report.pods.size(), report.pods[0].pod, report.pods[1].pod));
     }
     return {};
+  }
+
+  static int commonest_status(const load::Report& report) {
+    return std::ranges::max_element(report.statuses, {}, [](const auto& status) { return status.second; })->first;
+  }
+
+  // Of what is measured beside the request itself: not every server has it.
+  bool has_success(const Load& load, const Outcome& outcome) {
+    if (outcome.good > 0) return true;
+    found_.notes.push_back(fmt::format("{} is left out: it was answered with {}.", load.doing,
+                                       commonest_status(outcome.report)));
+    return false;
   }
 
   base::Result<void> rest() {
@@ -258,45 +268,67 @@ class Run {
       auto outcome = send({.doing = "a first look", .target = subject_.url.target, .rate = rate, .seconds = time});
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) return {};
-      cost_ms_ = outcome->billed_ms / static_cast<double>(outcome->report.answers);
-      if (cost_ms_ * rate >= kPilotShare * limit()) return {};
+      const load::Report& report = outcome->report;
+      if (outcome->good == 0) {
+        return base::error(fmt::format("{}: no answer was a success; most were {}", report.url,
+                                       commonest_status(report)));
+      }
+      cost_ms_ = outcome->billed_ms / static_cast<double>(outcome->good);
+      if (cost_ms_ * rate >= kPilotShare * limit() || (cost_ms_ > 0 && report.errors() > 0)) break;
+      if (cost_ms_ <= 0 && rate >= kPilotRateBlind) break;
       constexpr double kFaster = 20;
       rate *= kFaster;
       if (cost_ms_ > 0) rate = std::min(rate, kPilotAim * limit() / cost_ms_);
     }
-    if (cost_ms_ > 0) return {};
-    return base::error(fmt::format("{} costs nothing by {}", found_.request, found_.judge));
+    if (cost_ms_ <= 0) {
+      return base::error(fmt::format("{} does not move while {} is asked for: is it of the same server?", found_.judge,
+                                     found_.request));
+    }
+    const auto enough = std::ranges::count_if(kShares, [this](double share) { return has_enough(rate_for(share)); });
+    if (enough >= kStepsMin) return {};
+    return base::error(fmt::format("at {} a request the limit of {} allows too few of them in {:g} s: a longer "
+                                   "--step-time gives more", load::time_text(1000 * cost_ms_), cpu_text(limit()),
+                                   step_));
   }
 
+  [[nodiscard]] double rate_for(double share) const { return (share * limit() - idle()) / cost_ms_; }
+  [[nodiscard]] bool has_enough(double rate) const { return rate * step_ >= kStepRequestsMin; }
+
   // CPU time that the server itself has seen go to that route, to burns that it paid for, and to what was done for
-  // either on other threads.
-  [[nodiscard]] double booked_ms(std::string_view route) const {
+  // either on other threads. Nothing when it does not tell.
+  [[nodiscard]] std::optional<double> booked_ms(std::string_view route) const {
+    const auto metrics = subject_.metrics();
+    if (!metrics) return std::nullopt;
     const auto overhead =
-        subject_.metric("kiln_request_overhead_cpu_seconds_total", {{"route", route}, {"paid", "extra"}});
-    const auto asked = subject_.metric("kiln_burn_cpu_seconds_total", {{"kind", "asked"}});
-    const auto background = subject_.metric("kiln_background_cpu_seconds", {});
+        sum_of_samples(*metrics, "kiln_request_overhead_cpu_seconds_total", {{"route", route}, {"paid", "extra"}});
+    const auto asked = sum_of_samples(*metrics, "kiln_burn_cpu_seconds_total", {{"kind", "asked"}});
+    const auto background = sum_of_samples(*metrics, "kiln_background_cpu_seconds");
     return 1000 * (overhead.value_or(0) + asked.value_or(0) + background.value_or(0));
   }
 
   base::Result<void> routes() {
     if (!subject_.is_kiln) return {};
     for (const Route& route : kRoutes) {
-      const double booked_before = booked_ms(route.label);
-      auto outcome = send({.doing = std::string("cost of ").append(route.request),
-                           .method = route.method,
-                           .target = std::string(route.target),
-                           .body = route.body,
-                           .rate = kRouteRate,
-                           .seconds = kRouteSteps * step_});
+      if (route.leaves_something && !subject_.is_own) continue;
+      const Load load{.doing = std::string("cost of ").append(route.request),
+                      .method = route.method,
+                      .target = std::string(route.target),
+                      .body = route.body,
+                      .rate = kRouteRate,
+                      .seconds = kRouteSteps * step_};
+      const auto before = booked_ms(route.label);
+      auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) return {};
-      const double booked = booked_ms(route.label) - booked_before;
+      const auto after = booked_ms(route.label);
+      if (!has_success(load, *outcome)) continue;
       const auto requests = static_cast<double>(outcome->report.answers);
       found_.routes.push_back({.request = std::string(route.request),
                                .requests = outcome->report.answers,
                                .rate = kRouteRate,
                                .billed_us = 1000 * outcome->billed_ms / requests,
-                               .booked_us = booked > 0 ? std::optional(1000 * booked / requests) : std::nullopt});
+                               .booked_us = before && after ? std::optional(1000 * (*after - *before) / requests)
+                                                            : std::nullopt});
     }
     return {};
   }
@@ -305,12 +337,14 @@ class Run {
     if (!subject_.is_kiln) return {};
     for (const double size : kBurnSizes) {
       const double rate = kBurnShare * limit() / size;
-      auto outcome = send({.doing = fmt::format("burns of {:g} ms", size),
-                           .target = fmt::format("/load?ms={:g}", size),
-                           .rate = rate,
-                           .seconds = std::max(kBurnSteps * step_, 2 / rate)});
+      const Load load{.doing = fmt::format("burns of {:g} ms", size),
+                      .target = load_target(size),
+                      .rate = rate,
+                      .seconds = std::max(kBurnSteps * step_, 2 / rate)};
+      auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) return {};
+      if (!has_success(load, *outcome)) continue;
       found_.burns.push_back({.asked_ms = size,
                               .burns = outcome->good,
                               .billed_ms = outcome->billed_ms / static_cast<double>(outcome->good)});
@@ -328,7 +362,7 @@ class Run {
               .refused = refused == report.statuses.end() ? 0 : refused->second};
     step.failed = step.due - step.good - step.refused;
     step.finished = report.seconds;
-    step.billed_ms = outcome.billed_ms + idle() * load.seconds;
+    step.billed_ms = std::max(outcome.billed_ms + idle() * load.seconds, 0.0);
     step.p50_us = static_cast<double>(report.latency.value_at_percentile(50));
     step.p99_us = static_cast<double>(report.latency.value_at_percentile(99));
     step.client_late_share = static_cast<double>(report.late_by_client) / static_cast<double>(report.due);
@@ -338,18 +372,22 @@ class Run {
   base::Result<void> steps() {
     std::vector<base::HdrHistogram> latencies;
     for (const double share : kShares) {
+      if (!has_enough(rate_for(share))) continue;
       // As of many people who know nothing of each other: evenly spaced requests would never meet. All steps have the
       // same seed, so that they differ in nothing but the rate.
       const Load load{.doing = fmt::format("{:.0f} % of the limit", 100 * share),
                       .target = subject_.url.target,
-                      .rate = (share * limit() - idle()) / cost_ms_,
+                      .rate = rate_for(share),
                       .seconds = step_,
                       .arrivals = profile::Arrivals::Poisson};
-      if (load.rate * load.seconds < kStepRequestsMin) continue;
       auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) break;
-      found_.steps.push_back(step_of(load, share, *outcome));
+      Step step = step_of(load, share, *outcome);
+      step.saturated = is_saturated(step, found_.steps.empty() ? step.p50_us : found_.steps.front().p50_us);
+      // The pilot's rate was another one, at which a request may cost more.
+      if (!step.saturated && step.billed_ms > 0) cost_ms_ = outcome->billed_ms / static_cast<double>(step.due);
+      found_.steps.push_back(step);
       latencies.push_back(outcome->report.latency);
     }
     return fit(latencies);
@@ -358,30 +396,51 @@ class Run {
   base::Result<void> fit(const std::vector<base::HdrHistogram>& latencies) {
     const std::vector<double> smooth = smooth_p99(latencies);
     std::vector<Point> points;
-    double late_most = 0;
     for (size_t i = 0; i < found_.steps.size(); ++i) {
       Step& step = found_.steps[i];
       step.p99_smooth_us = smooth[i];
-      if (!is_saturated(step)) points.push_back({.rate = step.rate(), .millicores = step.cpu_millicores()});
+      if (!step.saturated) points.push_back({.rate = step.rate(), .millicores = step.cpu_millicores()});
+    }
+    note_steps(found_.steps.size() - points.size());
+    found_.line = fit_line(points);
+    if (found_.interrupted) return {};
+    if (std::cmp_less(points.size(), kStepsMin)) {
+      return base::error(fmt::format("only {} steps did not saturate the server, by {} a request and a limit of {}: is "
+                                     "that its limit, and is it alone?", points.size(),
+                                     load::time_text(1000 * cost_ms_), cpu_text(limit())));
+    }
+    if (!found_.line) {
+      return base::error(fmt::format("{} does not grow with the rate of {}: it costs too little beside what else the "
+                                     "server does", found_.judge, found_.request));
+    }
+    if (found_.line->residual_max_millicores > kOffShareMax * limit()) {
+      found_.notes.push_back(fmt::format("The steps are no straight line, off by up to {:.1f} % of the limit: what is "
+                                         "computed of it is rough.",
+                                         100 * found_.line->residual_max_millicores / limit()));
+    }
+    return {};
+  }
+
+  void note_steps(size_t saturated) {
+    double late_most = 0;
+    uint64_t due = 0, failed = 0;
+    for (const Step& step : found_.steps) {
       late_most = std::max(late_most, step.client_late_share);
+      due += step.due;
+      failed += step.failed;
     }
     if (late_most > kLateShareMax) {
       found_.notes.push_back(fmt::format("Up to {:.0f} % of a step's requests went out late because this machine was "
                                          "busy: latencies are too high.", 100 * late_most));
     }
-    if (points.size() < found_.steps.size()) {
+    if (failed > 0) {
+      found_.notes.push_back(fmt::format("{} of {} requests below the limit failed: what those cost is part of the "
+                                         "line.", failed, due));
+    }
+    if (saturated > 0) {
       found_.notes.push_back(fmt::format("In {} of the steps below the limit the server was saturated already, so they "
-                                         "are not part of the line.", found_.steps.size() - points.size()));
+                                         "are not part of the line.", saturated));
     }
-    found_.line = fit_line(points);
-    if (found_.interrupted) return {};
-    if (points.size() < kStepsMin) {
-      return base::error(fmt::format("at {:.3g} ms a request the limit of {:g}m allows too few of them in {:g} s: a "
-                                     "longer --step-time gives more", cost_ms_, limit(), step_));
-    }
-    if (found_.line) return {};
-    return base::error(fmt::format("{} does not grow with the rate of {}: it costs too little beside what else the "
-                                   "server does", found_.judge, found_.request));
   }
 
   base::Result<void> overload() {
@@ -400,15 +459,29 @@ class Run {
       if (found_.interrupted) return {};
       Step step = step_of(load, share, *outcome);
       step.p99_smooth_us = step.p99_us;
+      step.saturated = is_saturated(step, found_.steps.front().p50_us);
       found_.overload.push_back(step);
       // Without two whole seconds: over all of it, until the queue was empty.
-      found_.plateau_millicores = outcome->steady_millicores.value_or(step.cut_millicores());
+      found_.plateau_millicores =
+          step.saturated ? outcome->steady_millicores.value_or(step.cpu_millicores()) : 0;
     }
-    if (found_.plateau_millicores < kPlateauShareMin * limit()) {
-      found_.notes.push_back(fmt::format("Of {:.0f}m the server got {:.0f}m: something else takes the CPU, or it "
-                                         "cannot use more.", limit(), found_.plateau_millicores));
-    }
+    note_plateau();
     return {};
+  }
+
+  void note_plateau() {
+    const double plateau = found_.plateau_millicores;
+    if (plateau <= 0 || plateau > kPlateauShareMax * limit()) {
+      found_.notes.push_back(fmt::format("The server did more than a limit of {} allows: that is not in force.",
+                                         cpu_text(limit())));
+    } else if (plateau < kPlateauShareMin * limit()) {
+      found_.notes.push_back(fmt::format("Of {} the server got {}: something else takes the CPU, or it cannot use "
+                                         "more.", cpu_text(limit()), cpu_text(plateau)));
+    }
+    if (subject_.shares_limit) {
+      found_.notes.push_back(fmt::format("Client and server share the limit; the client used up to {} of it.",
+                                         cpu_text(client_millicores_)));
+    }
   }
 
   const Subject& subject_;
@@ -416,7 +489,8 @@ class Run {
   const double step_;
   const double planned_;
   double done_ = 0;
-  double cost_ms_ = 0;
+  double cost_ms_ = 0;            // of a request, as far as it is known
+  double client_millicores_ = 0;  // the most that this process has used for a load
   Calibration found_;
 };
 

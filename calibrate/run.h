@@ -8,7 +8,6 @@
 #include "base/result.h"
 #include "calibrate/calibration.h"
 #include "calibrate/subject.h"
-#include "core/engine.h"
 
 namespace kiln::calibrate {
 
@@ -17,14 +16,13 @@ inline constexpr std::chrono::milliseconds kStepMin{200};
 
 struct RunOptions {
   std::chrono::nanoseconds step = kStepUsual;  // of each rate below the limit; all else lasts in proportion
-  core::EngineRequest engine = core::EngineRequest::Auto;  // of the client
   // What is being done, and how many seconds of how many are over; once a second.
   std::function<void(std::string_view doing, double done, double planned)> progress;
   std::function<bool()> interrupted;  // asked ten times a second; true ends the run
 };
 
 // The whole, or, when it was interrupted, what was measured by then. An error when the server does not answer, answers
-// something else than the request's success, is not one server alone, or costs nothing that could be measured.
+// something else than successes, is not one server alone, or costs nothing that could be measured.
 [[nodiscard]] base::Result<Calibration> run(const Subject& subject, const RunOptions& options);
 
 }  // namespace kiln::calibrate

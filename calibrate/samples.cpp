@@ -89,40 +89,21 @@ std::optional<Sample> sample_of(std::string_view line) {
   return sample;
 }
 
-// Calls `use` with each sample of that name, until it returns false.
-template <class Use>
-void for_each_sample(std::string_view text, std::string_view name, Use use) {
+}  // namespace
+
+std::optional<double> sum_of_samples(std::string_view text, std::string_view name, const Labels& labels) {
+  std::optional<double> sum;
   while (!text.empty()) {
     const std::string_view line = take_until(text, "\n");
     take(text, '\n');
     // Most lines are of other names.
     if (line.find(name) == std::string_view::npos) continue;
-    const auto sample = sample_of(line);
-    if (sample && sample->name == name && !use(*sample)) return;
+    const auto found = sample_of(line);
+    if (!found || found->name != name) continue;
+    const auto is_carried = [&](const auto& label) { return std::ranges::count(found->labels, label) > 0; };
+    if (std::ranges::all_of(labels, is_carried)) sum = sum.value_or(0) + found->value;
   }
-}
-
-}  // namespace
-
-std::optional<double> sample(std::string_view text, std::string_view name, const Labels& labels) {
-  std::optional<double> sum;
-  for_each_sample(text, name, [&](const Sample& found) {
-    const auto is_carried = [&](const auto& label) { return std::ranges::count(found.labels, label) > 0; };
-    if (std::ranges::all_of(labels, is_carried)) sum = sum.value_or(0) + found.value;
-    return true;
-  });
   return sum && std::isfinite(*sum) ? sum : std::nullopt;
-}
-
-std::optional<std::string> label_of(std::string_view text, std::string_view name, std::string_view label) {
-  std::optional<std::string> value;
-  for_each_sample(text, name, [&](const Sample& found) {
-    for (const auto& [key, text_of_it] : found.labels) {
-      if (key == label && !value) value = text_of_it;
-    }
-    return !value;
-  });
-  return value;
 }
 
 }  // namespace kiln::calibrate

@@ -15,9 +15,7 @@ using Labels = std::vector<std::pair<std::string_view, std::string_view>>;
 // The sum of all samples of that name that carry these labels, whatever else they carry; nothing when there is none, or
 // none whose value is a finite number. Lines that are no samples are passed over. Label values are compared as they are
 // written, escapes and all.
-[[nodiscard]] std::optional<double> sample(std::string_view text, std::string_view name, const Labels& labels = {});
-
-// The value of that label, as it is written, of the first sample of that name that carries it.
-[[nodiscard]] std::optional<std::string> label_of(std::string_view text, std::string_view name, std::string_view label);
+[[nodiscard]] std::optional<double> sum_of_samples(std::string_view text, std::string_view name,
+                                                   const Labels& labels = {});
 
 }  // namespace kiln::calibrate

@@ -56,24 +56,16 @@ TEST(Samples, AreAddedWhereNameAndLabelsFit) {
       {"# HELP", {}, std::nullopt},
       {"", {}, std::nullopt},
   };
-  for (const Row& row : rows) EXPECT_EQ(sample(kText, row.name, row.labels), row.value) << row.name;
-}
-
-TEST(Samples, GiveALabelOfTheFirstThatHasIt) {
-  EXPECT_EQ(label_of(kText, "engine_info", "engine"), "io_uring");
-  EXPECT_EQ(label_of(kText, "engine_info", "reason"), "");
-  EXPECT_EQ(label_of(kText, "engine_info", "version"), std::nullopt);
-  EXPECT_EQ(label_of(kText, "engine", "engine"), std::nullopt);
+  for (const Row& row : rows) EXPECT_EQ(sum_of_samples(kText, row.name, row.labels), row.value) << row.name;
 }
 
 TEST(Samples, OfADamagedTextAreFiniteNumbers) {
   const auto look = [](std::string_view text) {
     for (const std::string_view name : {"requests_total", "up", "huge"}) {
-      const auto value = sample(text, name, {});
+      const auto value = sum_of_samples(text, name, {});
       if (value) {
         EXPECT_TRUE(std::isfinite(*value)) << text;
       }
-      (void)label_of(text, name, "route");
     }
   };
   for (size_t size = 0; size < kText.size(); ++size) look(kText.substr(0, size));

@@ -46,20 +46,20 @@ struct Child {
   std::vector<base::Fd> entrances;
   std::optional<cpu_set_t> cpus;
   int output = -1;
+  pid_t parent = -1;
   char* const* arguments = nullptr;
   char* const* environment = nullptr;
 
   [[noreturn]] void become() const {
+    constexpr int kNotStarted = 127;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(kNotStarted);  // it has died before
     ::setpgid(0, 0);  // Ctrl-C is for the one who measures
-    ::signal(SIGINT, SIG_DFL);
-    ::signal(SIGTERM, SIG_DFL);
     bool ready = true;
     for (const base::Fd& entrance : entrances) ready = ready && ::write(entrance.get(), "0", 1) == 1;
     if (cpus) ready = ready && ::sched_setaffinity(0, sizeof *cpus, &*cpus) == 0;
     ready = ready && ::dup2(output, STDOUT_FILENO) >= 0 && ::dup2(output, STDERR_FILENO) >= 0;
     if (ready) ::execve("/proc/self/exe", arguments, environment);
-    constexpr int kNotStarted = 127;
     ::_exit(kNotStarted);
   }
 };
@@ -78,7 +78,7 @@ std::optional<uint16_t> port_in(std::string_view line) {
 
 }  // namespace
 
-base::Result<Server> Server::start(ServerOptions options) {
+base::Result<Server> Server::start(ServerOptions options, const std::function<bool()>& interrupted) {
   std::vector<std::string> arguments = {"kiln",       "serve",   "--address", "127.0.0.1",   "--port", "0",
                                         "--data-uri", "memory:", "--engine",  options.engine};
   std::vector<std::string> environment = environment_without_settings();
@@ -88,11 +88,12 @@ base::Result<Server> Server::start(ServerOptions options) {
   if (::pipe2(ends, O_CLOEXEC) != 0) return base::system_error("making a pipe", errno);
   Server server;
   server.output_ = base::Fd(ends[0]);
-  const base::Fd to_us(ends[1]);
+  base::Fd to_us(ends[1]);
 
   Child child{.entrances = {},
               .cpus = {},
               .output = to_us.get(),
+              .parent = ::getpid(),
               .arguments = argument_pointers.data(),
               .environment = environment_pointers.data()};
   if (options.group) {
@@ -108,14 +109,15 @@ base::Result<Server> Server::start(ServerOptions options) {
   server.process_ = ::fork();
   if (server.process_ < 0) return base::system_error("starting the server", errno);
   if (server.process_ == 0) child.become();
-  if (const auto serves = server.wait_until_it_serves(); !serves) return std::unexpected(serves.error());
+  to_us.reset();  // so that its end shows
+  if (const auto serves = server.wait_until_it_serves(interrupted); !serves) return std::unexpected(serves.error());
   server.cgroup_ = base::Cgroup::find("", std::to_string(server.process_));
   if (::clock_getcpuclockid(server.process_, &server.clock_) != 0) return base::error("the server has no CPU clock");
   return server;
 }
 
 // Its log comes by the pipe, from which nothing is read later: it is a few lines.
-base::Result<void> Server::wait_until_it_serves() {
+base::Result<void> Server::wait_until_it_serves(const std::function<bool()>& interrupted) {
   const auto until = Clock::now() + kStartMax;
   std::string text;
   std::string last;
@@ -130,7 +132,12 @@ base::Result<void> Server::wait_until_it_serves() {
     }
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
     pollfd watched{.fd = output_.get(), .events = POLLIN, .revents = 0};
-    if (left <= 0 || ::poll(&watched, 1, static_cast<int>(left)) == 0) return base::error("the server does not start");
+    const int ready = left <= 0 ? 0 : ::poll(&watched, 1, static_cast<int>(left));
+    if (ready == 0) return base::error("the server does not start");
+    if (ready < 0) {
+      if (interrupted()) return base::system_error("starting the server", EINTR);
+      continue;
+    }
     char piece[4096];
     const ssize_t got = ::read(output_.get(), piece, sizeof piece);
     if (got == 0) return base::error("the server has ended at its start: " + load::printable(last + text));
@@ -150,15 +157,20 @@ Server::Server(Server&& other) noexcept
 Server::~Server() {
   if (process_ < 0) return;
   ::kill(process_, SIGKILL);
-  ::waitpid(process_, nullptr, 0);
+  while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
+  }
 }
 
 base::Result<std::chrono::nanoseconds> Server::bill() const {
+  siginfo_t ended{};
+  const bool known = ::waitid(P_PID, static_cast<id_t>(process_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0;
+  if (!known || ended.si_pid != 0) return base::error("the server has ended");
   if (group_) {
-    if (const auto bill = cgroup_.cpu_bill()) return bill->used;
+    const auto bill = cgroup_.cpu_bill();
+    return bill ? base::Result<std::chrono::nanoseconds>(bill->used) : base::error("its control group has no bill");
   }
   timespec now{};
-  if (::clock_gettime(clock_, &now) != 0) return base::error("the server has ended");
+  if (::clock_gettime(clock_, &now) != 0) return base::system_error("reading the server's CPU clock", errno);
   return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 

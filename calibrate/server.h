@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,8 +27,8 @@ struct ServerOptions {
 class Server {
  public:
   // Begins to serve on a port of 127.0.0.1 that the system chooses, or says why it does not. It ends with this process.
-  // Forks: no other thread may exist.
-  [[nodiscard]] static base::Result<Server> start(ServerOptions options);
+  // Forks: no other thread may exist. `interrupted` is asked when a signal has come; true ends the wait with EINTR.
+  [[nodiscard]] static base::Result<Server> start(ServerOptions options, const std::function<bool()>& interrupted);
 
   Server(Server&& other) noexcept;
   Server& operator=(Server&&) = delete;
@@ -46,7 +47,7 @@ class Server {
 
  private:
   Server() = default;
-  [[nodiscard]] base::Result<void> wait_until_it_serves();
+  [[nodiscard]] base::Result<void> wait_until_it_serves(const std::function<bool()>& interrupted);
 
   std::optional<Group> group_;  // goes last, when nobody is in it
   base::Cgroup cgroup_;

@@ -9,10 +9,13 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <memory>
 #include <string_view>
 #include <utility>
 
 #include "calibrate/group.h"
+#include "calibrate/quantities.h"
+#include "calibrate/samples.h"
 #include "calibrate/server.h"
 #include "core/workers.h"
 #include "load/fetch.h"
@@ -45,22 +48,12 @@ Machine this_machine() {
           .cpus = core::affinity_cpus()};
 }
 
-// The answer of that server for another target.
-base::Result<load::Fetched> ask(http::Url url, std::string target) {
-  url.target = std::move(target);
-  auto answer = load::fetch(url, kAnswerMax);
-  if (!answer) {
-    return base::error(fmt::format("http://{}{}: {}", url.authority, url.target, answer.error().what));
-  }
-  return answer;
-}
+std::string text_of(const http::Url& url) { return load::printable("http://" + url.authority + url.target); }
 
-std::function<std::optional<double>(std::string_view, const Labels&)> metrics_reader(const http::Url& url) {
-  return [url](std::string_view name, const Labels& labels) -> std::optional<double> {
-    const auto answer = load::fetch(url, kAnswerMax);
-    if (!answer || answer->status != 200) return std::nullopt;
-    return sample(answer->body, name, labels);
-  };
+base::Result<load::Fetched> ask(const http::Url& url) {
+  auto answer = load::fetch(url, kAnswerMax);
+  if (!answer) return base::error(fmt::format("{}: {}", text_of(url), answer.error().what));
+  return answer;
 }
 
 http::Url with_target(http::Url url, std::string target) {
@@ -68,11 +61,16 @@ http::Url with_target(http::Url url, std::string target) {
   return url;
 }
 
-std::string load_target(double ms) { return fmt::format("/load?ms={}", ms); }
+std::function<std::optional<std::string>()> metrics_reader(const http::Url& url) {
+  return [url]() -> std::optional<std::string> {
+    auto answer = ask(url);
+    return answer && answer->status == 200 ? std::optional(std::move(answer->body)) : std::nullopt;
+  };
+}
 
 // Engine and workers, by Kiln's own word; left alone when it does not give it.
 void learn_from_info(const http::Url& url, Calibration& facts) {
-  const auto answer = ask(url, "/api/info");
+  const auto answer = ask(with_target(url, "/api/info"));
   if (!answer || answer->status != 200) return;
   simdjson::dom::parser parser;
   simdjson::dom::element root;
@@ -96,7 +94,7 @@ std::vector<size_t> allowed_cpus() {
 // The last one for us, the others for the server, as far as it can do with those.
 std::vector<size_t> part_from_server(double quota_millicores, Calibration& facts) {
   std::vector<size_t> cpus = allowed_cpus();
-  if (quota_millicores > 1000.0 * static_cast<double>(cpus.size() - 1)) {
+  if (cpus.size() < 2 || quota_millicores > 1000.0 * static_cast<double>(cpus.size() - 1)) {
     facts.notes.emplace_back("Client and server share the CPUs, so latencies are too high.");
     return {};
   }
@@ -120,6 +118,8 @@ void find_limit(const Server& server, Calibration& facts) {
 }
 
 }  // namespace
+
+std::string load_target(double ms) { return fmt::format("/load?ms={:g}", ms); }
 
 base::Result<Subject> own_subject(const OwnOptions& options) {
   Subject subject;
@@ -145,27 +145,25 @@ base::Result<Subject> own_subject(const OwnOptions& options) {
           "--quota {:g}m: {}; run it as root, or in a container that has this limit and without --quota", quota,
           group.error().what));
     } else {
-      facts.notes.push_back(fmt::format("No limit of {:g}m could be set ({}).", quota, group.error().what));
+      facts.notes.push_back(fmt::format("No limit of {} could be set ({}).", cpu_text(quota), group.error().what));
     }
   }
   const double known_quota = server_options.group ? quota : in_force ? in_force->cores * 1000 : 0;
   server_options.cpus = part_from_server(known_quota, facts);
-  auto started = Server::start(std::move(server_options));
+  auto started = Server::start(std::move(server_options), options.interrupted);
   if (!started) return std::unexpected(std::move(started.error()));
   const auto server = std::make_shared<Server>(std::move(*started));
 
   const auto url = http::parse_url(fmt::format("http://127.0.0.1:{}{}", server->port(), load_target(options.ms)));
   subject.url = url.url;
-  subject.is_kiln = true;
+  subject.is_kiln = subject.is_own = true;
+  subject.shares_limit = !server->has_group() && in_force.has_value();
   subject.bill = [server] { return server->bill(); };
-  subject.metric = metrics_reader(with_target(url.url, "/metrics"));
+  subject.metrics = metrics_reader(with_target(url.url, "/metrics"));
   facts.server = "own";
   learn_from_info(url.url, facts);
   find_limit(*server, facts);
   facts.judge = server->has_group() ? "the CPU counter of its control group" : "the CPU clock of its process";
-  if (!server->has_group() && in_force) {
-    facts.notes.emplace_back("Client and server share the limit, so the server has a little less of it.");
-  }
   return subject;
 }
 
@@ -175,38 +173,48 @@ base::Result<Subject> remote_subject(const RemoteOptions& options) {
   Calibration& facts = subject.facts;
   facts.machine = this_machine();
   const http::Url metrics = options.metrics.value_or(with_target(options.url, "/metrics"));
-  const std::string where = fmt::format("http://{}{}", metrics.authority, metrics.target);
-  const auto answer = ask(metrics, metrics.target);
+  const std::string where = text_of(metrics);
+  const auto answer = ask(metrics);
   if (!answer) return std::unexpected(answer.error());
   if (answer->status >= 300 && answer->status < 400) {
     return base::error(fmt::format("{} is a redirect to {}: use that, for --metrics too", where,
                                    load::printable(answer->location)));
   }
-  const std::string_view name =
-      sample(answer->body, kGroupMetric) ? kGroupMetric : sample(answer->body, kProcessMetric) ? kProcessMetric : "";
+  const auto has = [&](std::string_view name) { return sum_of_samples(answer->body, name).has_value(); };
+  const std::string_view name = has(kGroupMetric) ? kGroupMetric : has(kProcessMetric) ? kProcessMetric : "";
   if (answer->status != 200 || name.empty()) {
     return base::error(fmt::format("{} has neither {} nor {} (status {}): --metrics says where they are", where,
                                    kGroupMetric, kProcessMetric, answer->status));
   }
-  subject.is_kiln = sample(answer->body, "kiln_build_info").has_value();
+  subject.is_kiln = has("kiln_build_info");
   if (subject.is_kiln && options.url.target == "/") subject.url.target = load_target(options.ms);
-  subject.metric = metrics_reader(metrics);
+  subject.metrics = metrics_reader(metrics);
   subject.bill_costs = true;
-  subject.bill = [metrics, name, where, pod = answer->pod]() -> base::Result<std::chrono::nanoseconds> {
-    const auto now = ask(metrics, metrics.target);
+  subject.bill = [metrics, name, where, pod = answer->pod,
+                  last = std::chrono::nanoseconds(0)]() mutable -> base::Result<std::chrono::nanoseconds> {
+    const auto now = ask(metrics);
     if (!now) return std::unexpected(now.error());
     if (now->pod != pod) {
       return base::error(fmt::format("{} is answered by more than one pod ({} and {}): calibrate one alone", where,
                                      load::printable(pod), load::printable(now->pod)));
     }
-    const auto seconds = sample(now->body, name);
-    if (!seconds) return base::error(fmt::format("{} has lost {}", where, name));
-    return std::chrono::nanoseconds(std::llround(*seconds * 1e9));
+    constexpr double kSecondsMax = 9e9;  // what nanoseconds of 64 bits hold
+    const auto seconds = sum_of_samples(now->body, name);
+    if (!seconds || *seconds < 0 || *seconds >= kSecondsMax) {
+      return base::error(fmt::format("{} of {} is no CPU time (status {})", name, where, now->status));
+    }
+    const std::chrono::nanoseconds bill(std::llround(*seconds * 1e9));
+    if (bill < last) {
+      return base::error(fmt::format("{} of {} has fallen: the server was restarted, or more than one answers", name,
+                                     where));
+    }
+    last = bill;
+    return bill;
   };
   facts.server = load::printable("http://" + options.url.authority);
   facts.judge = fmt::format("{} of {}", name, load::printable(where));
   if (subject.is_kiln) learn_from_info(options.url, facts);
-  const auto cores = sample(answer->body, "kiln_cpu_limit_cores");
+  const auto cores = sum_of_samples(answer->body, "kiln_cpu_limit_cores");
   if (options.limit_millicores) {
     facts.limit_millicores = *options.limit_millicores;
     facts.limit_from = "--limit";

@@ -4,14 +4,12 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "calibrate/calibration.h"
-#include "calibrate/samples.h"
 #include "http/url.h"
 
 namespace kiln::calibrate {
@@ -19,18 +17,21 @@ namespace kiln::calibrate {
 struct Subject {
   http::Url url;         // of the request that is measured
   bool is_kiln = false;  // true when it has Kiln's routes and metrics
+  bool is_own = false;   // true when it was started to be measured
+  bool shares_limit = false;  // true when the limit is that of this process, too
   // CPU time billed so far. An error: the server is gone.
   std::function<base::Result<std::chrono::nanoseconds>()> bill;
   bool bill_costs = false;  // true when the server itself has to work for a reading
-  // A figure of its metrics, as sample() finds it; nothing when it does not tell.
-  std::function<std::optional<double>(std::string_view name, const Labels& labels)> metric;
+  // What it tells Prometheus; nothing when it does not.
+  std::function<std::optional<std::string>()> metrics;
   Calibration facts;  // who, where, under which limit
 };
 
 struct OwnOptions {
-  double ms = 5;
+  double ms = 0;                           // of /load
   std::optional<double> quota_millicores;  // nothing: what is in force, else kQuotaUsual where a group can be made
-  std::string engine = "auto";  // of the server
+  std::string engine = "auto";             // of the server
+  std::function<bool()> interrupted;       // true ends the start with EINTR
 };
 inline constexpr double kQuotaUsual = 500;
 
@@ -42,10 +43,13 @@ struct RemoteOptions {
   http::Url url;
   std::optional<http::Url> metrics;        // nothing: /metrics of the same server
   std::optional<double> limit_millicores;  // nothing: what the server says
-  double ms = 5;                           // of Kiln's /load, where the URL has no path
+  double ms = 0;                           // of Kiln's /load, where the URL has no path
 };
 
 // CPU by kiln_cgroup_cpu_seconds_total, or by process_cpu_seconds_total, which most client libraries export.
 [[nodiscard]] base::Result<Subject> remote_subject(const RemoteOptions& options);
+
+// "/load?ms=5".
+std::string load_target(double ms);
 
 }  // namespace kiln::calibrate

@@ -71,8 +71,19 @@ class Answer {
 
   State take(std::string_view bytes) {
     input_ += bytes;
+    size_t taken = 0;
+    const State state = go_on(taken);
+    input_.erase(0, taken);
+    return state;
+  }
+  State end() { return reader_.end_of_input().kind == http::ResponseStep::Kind::End ? State::Whole : State::Invalid; }
+
+  Fetched release() { return std::move(answer_); }
+
+ private:
+  State go_on(size_t& taken) {
     for (;;) {
-      const http::ResponseStep step = reader_.next(input_, *head_);
+      const http::ResponseStep step = reader_.next(std::string_view(input_).substr(taken), *head_);
       using enum http::ResponseStep::Kind;
       if (step.kind == Head) {
         answer_.status = head_->status;
@@ -80,18 +91,14 @@ class Answer {
         answer_.location = head_->find("Location").value_or("");
       }
       answer_.body += step.data;
-      input_.erase(0, step.consumed);
+      taken += step.consumed;
       if (step.kind == End) return State::Whole;
       if (step.kind == Invalid) return State::Invalid;
       if (answer_.body.size() > kBodyBytesMax) return State::TooLarge;
       if (step.kind == NeedMore) return State::Begun;
     }
   }
-  State end() { return reader_.end_of_input().kind == http::ResponseStep::Kind::End ? State::Whole : State::Invalid; }
 
-  Fetched release() { return std::move(answer_); }
-
- private:
   http::ResponseReader reader_{http::kResponseLimits};
   std::unique_ptr<http::ResponseHead> head_ = std::make_unique<http::ResponseHead>();
   std::string input_;
@@ -103,6 +110,7 @@ base::Result<Fetched> receive(const base::Fd& socket, Clock::time_point until) {
   auto state = Answer::State::Begun;
   const auto room = std::make_unique<char[]>(kReadBytes);
   while (state == Answer::State::Begun) {
+    if (Clock::now() >= until) return base::system_error("waiting for the answer", ETIMEDOUT);
     const ssize_t got = ::recv(socket.get(), room.get(), kReadBytes, 0);
     if (got > 0) {
       state = answer.take({room.get(), static_cast<size_t>(got)});

@@ -114,6 +114,17 @@ TEST(Fetch, WaitsNoLongerThanItWasTold) {
   EXPECT_EQ(answer.error().code, ETIMEDOUT);
 }
 
+// Whoever sends a little now and then is not waited for either.
+TEST(Fetch, WaitsNoLongerForAServerThatNeverEnds) {
+  std::vector<std::string> pieces = {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"};
+  for (int i = 0; i < 200'000; ++i) pieces.emplace_back("1\r\nx\r\n");
+  Server server(std::move(pieces));
+  const auto answer = fetch(server.url("/"), std::chrono::milliseconds(20));
+  server.join();
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ETIMEDOUT);
+}
+
 TEST(Fetch, SaysWhenNobodyListens) {
   base::Fd listener = open_listener();
   const http::Url url = url_of(listener);

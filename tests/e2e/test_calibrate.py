@@ -26,13 +26,14 @@ GROUPS = pathlib.Path("/sys/fs/cgroup")
 
 
 def groups_of(pid):
-    return [path for path in GROUPS.glob(f"*/kiln-calibrate-{pid}")] + list(GROUPS.glob(f"kiln-calibrate-{pid}"))
+    return list(GROUPS.rglob(f"kiln-calibrate-{pid}"))
 
 
 def groups_can_be_made():
-    """As kiln would: below a group of ours, with a limit."""
+    """As kiln would: with a limit, below a group of ours, on version 2 beside it."""
     found = json.loads(kiln.run("doctor", "--format", "json").stdout)
-    directory = pathlib.Path(found["cgroup"] or "/none") / f"kiln-test-{os.getpid()}"
+    own = pathlib.Path(found["cgroup"] or "/none")
+    directory = (own.parent if (own / "cgroup.type").exists() else own) / f"kiln-test-{os.getpid()}"
     try:
         directory.mkdir()
     except OSError:
@@ -107,13 +108,14 @@ class OwnServer(CalibrateTest):
         self.assertEqual((found["limit_millicores"], found["workers"]), (500, 1))
         self.assertIn("control group", found["judge"])
         self.assertAlmostEqual(found["line"]["cost_ms"], 5, delta=0.15)
-        self.assertAlmostEqual(found["plateau_millicores"], 500, delta=100)
+        self.assertAlmostEqual(found["plateau_millicores"], 500, delta=150)
         self.assertEqual([burn["asked_ms"] for burn in found["burns"]], [0.1, 1, 5, 20, 100])
         for burn in found["burns"][1:]:
             self.assertAlmostEqual(burn["error_percent"], 0, delta=10)
         self.assertGreaterEqual(len(found["routes"]), 5)
-        for route in found["routes"]:
-            self.assertAlmostEqual(route["booked_us"] / route["billed_us"], 1, delta=0.25)
+        booked, billed = (sum(route[name] for route in found["routes"]) for name in ("booked_us", "billed_us"))
+        self.assertAlmostEqual(booked / billed, 1, delta=0.3)
+        self.assertIn("POST /data", [route["request"] for route in found["routes"]])
         self.assertTrue(found["machine"]["kernel"].startswith("Linux "))
         self.assertEqual(json.loads((self.folder / "calibration.json").read_text()), found)
         self.assertEqual(err, "kiln calibrate: written to calibration.json\n")  # no progress in a pipe
@@ -131,8 +133,7 @@ class OwnServer(CalibrateTest):
 
     def test_interrupted_it_shows_what_there_is(self):
         process = self.start_calibrate("--quota", "500m", "--format", "json")
-        eventually(lambda: groups_of(process.pid), "a group")
-        time.sleep(2.5)  # some steps' worth
+        eventually(lambda: self.millicore_seconds(process.pid) > 50, "a server that has worked", within=20)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20 * SLOW)
         self.assertEqual(process.returncode, 130, err)
@@ -143,6 +144,45 @@ class OwnServer(CalibrateTest):
         self.assertNotIn("advice", found)
         self.assertEqual(list(self.folder.iterdir()), [])
         self.assertFalse(groups_of(process.pid))
+
+    @staticmethod
+    def millicore_seconds(pid):
+        """What its group was billed."""
+        for directory in groups_of(pid):
+            with contextlib.suppress(FileNotFoundError):
+                return int((directory / "cpuacct.usage").read_text()) / 1e6
+            with contextlib.suppress(FileNotFoundError):
+                usage = re.search(r"usage_usec (\d+)", (directory / "cpu.stat").read_text())
+                if usage:
+                    return int(usage[1]) / 1e3
+        return 0
+
+    def test_interrupted_at_once_it_leaves_nothing(self):
+        process = self.start_calibrate("--quota", "500m")
+        eventually(lambda: groups_of(process.pid), "a group")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20 * SLOW)
+        self.assertEqual(process.returncode, 143, err)
+        self.assertIn("interrupted", err)
+        self.assertFalse(groups_of(process.pid))
+
+    def test_a_server_that_dies_ends_it(self):
+        process = self.start_calibrate("--quota", "500m")
+        eventually(lambda: self.millicore_seconds(process.pid) > 50, "a server that has worked", within=20)
+        os.kill(int((groups_of(process.pid)[0] / "cgroup.procs").read_text().split()[0]), signal.SIGKILL)
+        out, err = process.communicate(timeout=60 * SLOW)
+        self.assertEqual((process.returncode, out, err.count("\n")), (1, "", 1), err)
+        self.assertRegex(err, "the server has ended|refused|closed_early|none of")
+        self.assertFalse(groups_of(process.pid))
+
+    def test_a_report_that_nobody_reads_is_kept(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            process = subprocess.run([kiln.binary(), "calibrate", "--quota", "500m", *SHORT, "--format", "json"],
+                                     cwd=self.folder, env=kiln.clean_environment(), stdin=subprocess.DEVNULL,
+                                     stdout=full, stderr=subprocess.PIPE, text=True, timeout=90 * SLOW, check=False)
+        self.assertEqual(process.returncode, 1, process.stderr)
+        self.assertIn("No space left", process.stderr)
+        self.assertEqual(json.loads((self.folder / "calibration.json").read_text())["schema"], 1)
 
     def test_killed_it_takes_its_server_with_it_and_the_next_one_clears_up(self):
         process = self.start_calibrate("--quota", "500m", *SHORT)
@@ -207,16 +247,18 @@ class WithoutPermission(CalibrateTest):
 class Service:
     """Somebody else's service: burns 2 ms of CPU a request, refuses what would wait too long, tells of its CPU."""
 
-    def __init__(self, metric="process_cpu_seconds_total"):
+    def __init__(self, metric="process_cpu_seconds_total", counter=lambda billed: billed, fails_each=None):
         self.billed = 0.0
+        self.counter, self.fails_each = counter, fails_each
         self.lock = threading.Lock()
-        self.waiting = threading.Semaphore(20)
+        self.waiting = threading.Semaphore(200)
         self.metric = metric
         self.peer = Peer(self._answer)
 
     def _answer(self, peer, _connection, request):
         if b"GET /metrics " in peer.came[request][1]:
-            body = b"# TYPE %b counter\n%b %.6f\n" % (self.metric.encode(), self.metric.encode(), self.billed)
+            body = b"# TYPE %b counter\n%b %.6f\n" % (self.metric.encode(), self.metric.encode(),
+                                                           self.counter(self.billed))
             return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         if not self.waiting.acquire(blocking=False):
             return OK.replace(b"200 OK", b"503 Service Unavailable")
@@ -228,6 +270,8 @@ class Service:
                 self.billed += time.thread_time() - began
         finally:
             self.waiting.release()
+        if self.fails_each and request % self.fails_each == 0:
+            return OK.replace(b"200 OK", b"500 Internal Server Error")
         return OK
 
 
@@ -242,6 +286,21 @@ class AtUrl(CalibrateTest):
         self.assertEqual((found["limit_millicores"], found["limit_from"]), (500, "--limit"))
         self.assertAlmostEqual(found["line"]["cost_ms"], 4, delta=0.4)
         self.assertEqual(len(found["burns"]), 5)
+        # Its records are somebody's, and its limit is not in force.
+        self.assertNotIn("POST /data", [route["request"] for route in found["routes"]])
+        self.assertTrue(any("not in force" in note for note in found["notes"]), found["notes"])
+        self.assertEqual((found["plateau_millicores"], found["bend_rate"]), (0, 0))
+
+    def test_what_a_kiln_does_not_have_is_left_out(self):
+        server = self.start("--data-uri", "sqlite:/no/such/folder/x.db", "--load-max", "20ms", engine="auto")
+        url = f"http://127.0.0.1:{server.port}"
+        found = json.loads(self.calibrate(url, "--limit", "500m", *SHORT, "--format", "json")[0])
+        self.check_figures(found)
+        self.assertEqual([burn["asked_ms"] for burn in found["burns"]], [0.1, 1, 5, 20])
+        self.assertNotIn("GET /data?limit=50", [route["request"] for route in found["routes"]])
+        notes = " ".join(found["notes"])
+        self.assertIn("cost of GET /data?limit=50 is left out: it was answered with 503.", notes)
+        self.assertIn("burns of 100 ms is left out: it was answered with 400.", notes)
 
     def test_any_service_that_tells_of_its_cpu_is_measured(self):
         service = Service()
@@ -255,8 +314,28 @@ class AtUrl(CalibrateTest):
         self.assertIn("process_cpu_seconds_total", found["judge"])
         # One request a second more, each second.
         row = found["advice"]["thresholds"][0]
-        left = found["advice"]["edge_millicores"] - row["cpu_millicores"]
+        left = found["advice"]["edge_millicores"] - 1.1 * row["cpu_millicores"]
         self.assertAlmostEqual(row["ramp_seconds"], max(left, 0) / found["line"]["cost_ms"], delta=0.01)
+
+    def test_failures_are_told_and_counted(self):
+        service = Service(fails_each=25)
+        self.addCleanup(service.peer.close)
+        out, _ = self.calibrate(service.peer.url, "--limit", "200m", *SHORT, "--format", "json")
+        found = json.loads(out)
+        self.check_figures(found)
+        self.assertGreater(sum(step["failed"] for step in found["steps"]), 0)
+        self.assertTrue(any("failed" in note for note in found["notes"]), found["notes"])
+
+    def test_a_counter_that_is_none(self):
+        for counter, words in ((lambda billed: 7, ["does not move", "process_cpu_seconds_total"]),
+                               (lambda billed: max(10 - 10 * billed, 0), ["has fallen", "restarted"]),
+                               (lambda billed: -1, ["no CPU time"]),
+                               (lambda billed: 1e300, ["no CPU time"]),
+                               (lambda billed: float("nan"), ["neither"])):
+            service = Service(counter=counter)
+            with contextlib.closing(service.peer):
+                self.fails(service.peer.url, "--limit", "200m", *SHORT, words=words)
+                self.assertLess(len(service.peer.came), 5000)  # no flood while nothing is known
 
     def test_says_what_is_missing(self):
         server = self.start("--data-uri", "memory:", engine="auto")
@@ -294,6 +373,7 @@ class AtUrl(CalibrateTest):
     def test_several_pods_are_not_one(self):
         pods = [self.start("--data-uri", "memory:", env={"POD_NAME": f"pod-{i}"}, engine="auto") for i in range(2)]
         front = RoundRobin([pod.port for pod in pods])
+        self.addCleanup(front.close)
         self.fails(front.url, "--limit", "500m", words=["more than one pod", "pod-0", "pod-1"])
         self.fails(front.url + "load?ms=1", "--limit", "500m", "--metrics",
                    f"http://127.0.0.1:{pods[0].port}/metrics", *SHORT, words=["2 pods", "one alone"])
@@ -306,7 +386,7 @@ class AtUrl(CalibrateTest):
         server.process.kill()
         out, err = process.communicate(timeout=60 * SLOW)
         self.assertEqual((process.returncode, out), (1, ""), err)
-        self.assertIn("refused", err)
+        self.assertEqual(err.count("\n"), 1, err)
 
 
 class Mistakes(CalibrateTest):
@@ -315,23 +395,28 @@ class Mistakes(CalibrateTest):
                 (["ftp://x"], ["'ftp://x'", "http://"]),
                 (["--ms", "0"], ["--ms", "'0'", "1000"]),
                 (["--ms", "1001"], ["--ms", "'1001'"]),
-                (["--quota", "0m"], ["--quota", "'0m'"]),
+                (["--quota", "9m"], ["--quota", "'9m'", "10m"]),
+                (["--ms", "1\n2"], ["--ms", "'1?2'"]),
                 (["--quota", "half"], ["--quota", "'half'", "70m"]),
                 (["--quota", "100000"], ["--quota", "CPUs"]),
                 (["--request", "x"], ["--request", "'x'"]),
                 (["--request", ""], ["--request"]),
                 (["--slope", "0"], ["--slope", "'0'"]),
                 (["--slope", "-1"], ["--slope", "'-1'"]),
+                (["--slope", "2000000m"], ["--slope", "1000000"]),
                 (["--reaction", "60"], ["--reaction", "'60'"]),
                 (["--slo", "p50<1ms"], ["--slo", "p99<250ms"]),
                 (["--slo", "p99<0"], ["--slo"]),
                 (["--step-time", "199ms"], ["--step-time", "0.2s"]),
                 (["--step-time", "inf"], ["--step-time", "'inf'"]),
-                (["--name", "Kiln_1"], ["--name", "'Kiln_1'"]),
-                (["--limit", "500m"], ["--limit", "--quota"]),
-                (["--metrics", "http://x/"], ["--metrics"]),
-                (["http://x/", "--quota", "500m"], ["--quota", "--limit"]),
+                (["--name", "Kiln_1", "--patch", "p"], ["--name", "'Kiln_1'"]),
+                (["--limit", "500m"], ["--limit", "URL"]),
+                (["--metrics", "http://x/"], ["--metrics", "URL"]),
+                (["http://x/", "--quota", "500m"], ["--quota", "URL"]),
                 (["http://x/", "--from", "a.json"], ["--from", "URL"]),
+                (["--from", "a.json", "--out", "b.json"], ["--from", "--out"]),
+                (["--from", "a.json", "--ms", "7"], ["--from", "--ms"]),
+                (["--target", "50"], ["--target", "--patch"]),
                 (["--target", "0"], ["--target", "0"]),
                 (["--format", "xml"], ["--format", "xml", "json"])):
             with self.subTest(arguments):
@@ -340,7 +425,13 @@ class Mistakes(CalibrateTest):
     def test_a_place_that_cannot_be_written_is_said_before_measuring(self):
         before = time.monotonic()
         self.fails("--out", "/no/such/folder/x.json", words=["/no/such/folder/x.json", "No such file"])
-        self.assertLess(time.monotonic() - before, 5 * SLOW)
+        for place in (".", "/dev/null", "-/x"):
+            out, err = self.calibrate("--out", place, status=1)
+            self.assertEqual((out, err.count("\n")), ("", 1), err)
+            self.assertIn(place, err)
+        (self.folder / "file").touch()
+        self.assertIn("no directory", self.calibrate("--patch", "file", status=1)[1])
+        self.assertLess(time.monotonic() - before, 10 * SLOW)
 
 
 class FromFile(CalibrateTest):
@@ -405,6 +496,9 @@ class FromFile(CalibrateTest):
                 out, err = self.calibrate("--from", self.file, status=1)
                 self.assertEqual((out, err.count("\n")), ("", 1), err)
                 self.assertIn(word, err)
+        self.file.write_text(json.dumps(good | {"interrupted": True}))
+        self.assertIn("interrupted", self.calibrate("--from", self.file, status=1)[1])
+        self.assertIn("directory", self.calibrate("--from", ".", status=1)[1])
         for text in ("", "{", "[]", "null", "\0" * 100):
             self.file.write_text(text)
             self.assertEqual(self.calibrate("--from", self.file, status=1)[1].count("\n"), 1)
