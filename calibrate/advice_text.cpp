@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
+#include <string_view>
 
 #include "calibrate/advice.h"
 #include "calibrate/quantities.h"
@@ -13,6 +15,25 @@ namespace {
 
 // Of nothing measured there is nothing to show.
 std::string or_dash(bool known, std::string text) { return known ? std::move(text) : "-"; }
+
+// Broken between words, for people.
+std::string wrapped(std::string_view text) {
+  constexpr size_t kColumns = 110;
+  std::string out;
+  size_t column = 0;
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+    if (column > 0 && column + 1 + word.size() > kColumns) {
+      out += "\n ";
+      column = 1;
+    }
+    if (!out.empty()) out += ' ';
+    column += word.size() + 1;
+    out += word;
+  }
+  return out + "\n";
+}
 
 std::string row(const Threshold& at) {
   return fmt::format("{:>4} % {:>7} {:>8} {:>10} {:>8} {:>8} {:>9} {:>10}{}\n", at.target_percent,
@@ -34,7 +55,7 @@ std::string to_text(const Advice& advice, const Calibration& calibration, const 
   fmt::format_to(std::back_inserter(text), "{:>6} {:>7} {:>8} {:>10} {:>8} {:>8} {:>9} {:>10}\n", "target", "CPU",
                  "req/s", "headroom", "growth", "ramp", "p99", "by chance");
   for (const Threshold& at : advice.thresholds) text += row(at);
-  return text + "recommended: " + advice.reason + "\n";
+  return text + wrapped("recommended: " + advice.reason);
 }
 
 std::string to_json(const Advice& advice, const Wishes& wishes) {
