@@ -44,7 +44,7 @@ constexpr std::array kShares = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9
 constexpr std::array kBurnSizes = {0.1, 1.0, 5.0, 20.0, 100.0};  // milliseconds
 constexpr int kStepsMin = 3;
 constexpr double kStepRequestsMin = 5;
-constexpr double kBurnShare = 0.8;                               // of the limit
+constexpr double kBurnShare = 0.8;  // of the limit
 constexpr double kRouteRate = 200;
 
 constexpr double kPilotRate = 5;
@@ -59,7 +59,6 @@ constexpr double kPlateauShareMin = 0.97;
 constexpr double kPlateauShareMax = 1.03;
 
 struct Route {
-  std::string_view request;  // for people
   std::string_view method;
   std::string_view target;
   std::string_view label;  // of the route, in metrics
@@ -68,12 +67,12 @@ struct Route {
 };
 constexpr std::string_view kRecord = R"({"kind":"calibration","text":"a record of an ordinary size"})";
 constexpr std::array kRoutes = {
-    Route{"GET /", "GET", "/", "/", ""},
-    Route{"GET /api/info", "GET", "/api/info", "/api/info", ""},
-    Route{"GET /livez", "GET", "/livez", "/livez", ""},
-    Route{"POST /echo", "POST", "/echo", "/echo", kRecord},
-    Route{"POST /data", "POST", "/data", "/data", kRecord, true},
-    Route{"GET /data?limit=50", "GET", "/data?limit=50", "/data", ""},
+    Route{"GET", "/", "/", ""},
+    Route{"GET", "/api/info", "/api/info", ""},
+    Route{"GET", "/livez", "/livez", ""},
+    Route{"POST", "/echo", "/echo", kRecord},
+    Route{"POST", "/data", "/data", kRecord, true},
+    Route{"GET", "/data?limit=50", "/data", ""},
 };
 
 struct Load {
@@ -89,8 +88,8 @@ struct Load {
 struct Outcome {
   load::Report report;
   uint64_t good = 0;
-  double billed_ms = 0;                        // without idling
-  std::optional<double> steady_millicores;     // between the first whole second and the last, idling included
+  double billed_ms = 0;                     // without idling
+  std::optional<double> steady_millicores;  // between the first whole second and the last, idling included
 };
 
 // True when the server could not do what was asked in the time that it had, and a little for what came last: a period
@@ -310,7 +309,8 @@ class Run {
     if (!subject_.is_kiln) return {};
     for (const Route& route : kRoutes) {
       if (route.leaves_something && !subject_.is_own) continue;
-      const Load load{.doing = std::string("cost of ").append(route.request),
+      const std::string request = fmt::format("{} {}", route.method, route.target);
+      const Load load{.doing = "cost of " + request,
                       .method = route.method,
                       .target = std::string(route.target),
                       .body = route.body,
@@ -323,7 +323,7 @@ class Run {
       const auto after = booked_ms(route.label);
       if (!has_success(load, *outcome)) continue;
       const auto requests = static_cast<double>(outcome->report.answers);
-      found_.routes.push_back({.request = std::string(route.request),
+      found_.routes.push_back({.request = request,
                                .requests = outcome->report.answers,
                                .rate = kRouteRate,
                                .billed_us = 1000 * outcome->billed_ms / requests,

@@ -107,7 +107,13 @@ base::Result<Server> Server::start(ServerOptions options, const std::function<bo
     for (const size_t cpu : options.cpus) CPU_SET(cpu, &*child.cpus);
   }
   server.process_ = ::fork();
-  if (server.process_ < 0) return base::system_error("starting the server", errno);
+  if (server.process_ < 0) {
+    const int error = errno;
+    const bool forbidden = error == ENOSYS || error == EPERM;
+    return base::system_error(forbidden ? "starting the server (a seccomp profile forbids new processes: take the "
+                                          "container runtime's own, or measure a server at a URL)"
+                                        : "starting the server", error);
+  }
   if (server.process_ == 0) child.become();
   to_us.reset();  // so that its end shows
   if (const auto serves = server.wait_until_it_serves(interrupted); !serves) return std::unexpected(serves.error());
