@@ -208,7 +208,10 @@ base::Result<void> check_places(const CalibrateArguments& arguments) {
       return base::error(fmt::format("--out: '{}' is there and no file; --out '' writes none", arguments.out));
     }
     const std::string directory = path.has_parent_path() ? path.parent_path().string() : ".";
-    if (::access(directory.c_str(), W_OK) != 0) return base::system_error("writing " + arguments.out, errno);
+    if (::access(directory.c_str(), W_OK) != 0) {
+      const auto why = base::system_error("writing " + arguments.out, errno);
+      return base::error(why.error().what + "; --out '' writes none");
+    }
   }
   if (!arguments.patch.empty() && fs::exists(arguments.patch, ignored) && !fs::is_directory(arguments.patch, ignored)) {
     return base::error(fmt::format("--patch: '{}' is there and no directory", arguments.patch));
