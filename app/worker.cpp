@@ -299,10 +299,16 @@ void Worker::follow(core::Connection& connection, Session& s) {
   }
   if (s.exchange.answered() == 0) {
     if (s.awaiting == Awaiting::FirstRequest) return;
-    return set_deadline(connection, s, Awaiting::FirstRequest, pod_.settings.header_timeout);
+    return set_deadline(connection, s, Awaiting::FirstRequest, first_request_timeout());
   }
   if (draining_) return connection.finish(core::Linger::No);
   set_deadline(connection, s, Awaiting::NextRequest, pod_.settings.idle_timeout);
+}
+
+// The first request of a client that came just before the doors closed may be on its way; it gets a moment.
+core::Duration Worker::first_request_timeout() const {
+  constexpr core::Duration kMoment = std::chrono::seconds(1);
+  return draining_ ? std::min(kMoment, pod_.settings.header_timeout) : pod_.settings.header_timeout;
 }
 
 void Worker::await_body(core::Connection& connection, Session& s) {
@@ -373,10 +379,11 @@ void Worker::drain() {
   closing_ = draining_ = true;
   loop_.for_each_open([this](core::Connection& connection) {
     // A request may wait behind an answer that is still being sent; its own will be the last.
-    const bool is_open = loop_.find(connection.id()) != nullptr;
-    if (is_open && session(connection).exchange.idle() && !connection.has_input()) {
-      connection.finish(core::Linger::No);
-    }
+    if (loop_.find(connection.id()) == nullptr || connection.has_input()) return;
+    Session& s = session(connection);
+    if (!s.exchange.idle()) return;
+    if (s.exchange.answered() > 0) return connection.finish(core::Linger::No);
+    set_deadline(connection, s, Awaiting::FirstRequest, first_request_timeout());
   });
   loop_.drain();
 }

@@ -141,6 +141,7 @@ class Worker final : public core::Protocol, public http::Handler {
   Session& session(const core::Connection& connection) { return *sessions_[connection.id().slot]; }
   void follow(core::Connection& connection, Session& session);
   void set_deadline(core::Connection& connection, Session& session, Awaiting awaiting, core::Duration after);
+  [[nodiscard]] core::Duration first_request_timeout() const;
   void await_body(core::Connection& connection, Session& session);
   [[nodiscard]] bool body_is_fast_enough(const Session& session) const;
   void watch_memory();

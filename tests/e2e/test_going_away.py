@@ -96,6 +96,18 @@ class Terminate(KilnTest):
         busy.expect_end()
         self.assertEqual(server.wait(), 0)
 
+    def test_who_came_just_before_the_doors_close_is_answered(self):
+        server = self.start("--drain-delay", "200ms", "--drain-timeout", "60s")
+        newcomer, silent = self.connect(server), self.connect(server)
+        eventually(lambda: server.metrics().sum("http_connections") == 3, "both are open")
+        server.signal()
+        eventually(lambda: self.refuses(server), "new clients are refused")
+        answer = newcomer.get("/api/info")
+        self.assertEqual((answer.status, answer.closes), (200, True))
+        newcomer.expect_end()
+        silent.expect_end()
+        self.assertEqual(server.wait(within=4), 0)
+
     def test_drain_timeout_ends_what_does_not_end(self):
         server = self.start("--drain-delay", "0", "--drain-timeout", "500ms", "--load-max", "1h", "--burn-queue", "2h")
         busy = self.connect(server)
