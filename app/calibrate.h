@@ -37,7 +37,7 @@ struct CalibrateArguments {
 };
 
 // Exit status 0; 1 when something could not be measured or written, or there is no target to write into a patch; 2 for
-// a bad command line; 130 or 143 when a signal ended it, with the report of what was measured by then.
+// a bad command line; 129, 130 or 143 when a signal ended it, with the report of what was measured by then.
 int calibrate(const CalibrateArguments& arguments);
 
 }  // namespace kiln::app

@@ -17,8 +17,6 @@ namespace {
 
 constexpr double kRequestLeast = 1;    // Kubernetes knows no smaller amount of CPU
 
-double in_seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
-
 // The 99th percentile over the load, as measured and on straight lines between.
 class Curve {
  public:

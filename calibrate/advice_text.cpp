@@ -66,7 +66,7 @@ std::string to_json(const Advice& advice, const Wishes& wishes) {
                  R"("goal_us":{:.9g},"edge_millicores":{:.9g},"edge_is_plateau":{},"recommended":{},"reason":"{}",)"
                  R"("thresholds":[)",
                  wishes.request_millicores, wishes.slope_millicores,
-                 std::chrono::duration<double>(wishes.reaction).count(), advice.goal_us, advice.edge_millicores,
+                 in_seconds(wishes.reaction), advice.goal_us, advice.edge_millicores,
                  advice.edge_is_plateau, advice.recommended ? std::to_string(*advice.recommended) : "null",
                  http::json_escape(advice.reason));
   std::string_view separator = "\n  ";

@@ -1,9 +1,12 @@
 // Figures of a calibration as people read them.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 namespace kiln::calibrate {
+
+inline double in_seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
 
 // "0m", "0.25m", "49.1m", "352m".
 std::string cpu_text(double millicores);

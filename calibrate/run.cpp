@@ -25,9 +25,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-double seconds(nanoseconds duration) { return std::chrono::duration<double>(duration).count(); }
-double milliseconds(nanoseconds duration) { return seconds(duration) * 1000; }
-
 // Times in steps below the limit.
 constexpr double kIdleSteps = 0.6;
 constexpr double kPilotSteps = 0.3;
@@ -106,20 +103,20 @@ class Run {
   Run(const Subject& subject, const RunOptions& options)
       : subject_(subject),
         options_(options),
-        step_(seconds(options.step)),
+        step_(in_seconds(options.step)),
         planned_(plan(subject.is_kiln, step_)),
         found_(subject.facts) {}
 
   base::Result<Calibration> go() {
     const auto began = Clock::now();
-    found_.started_at = seconds(std::chrono::system_clock::now().time_since_epoch());
+    found_.started_at = in_seconds(std::chrono::system_clock::now().time_since_epoch());
     found_.request = "GET " + load::printable(subject_.url.target);
     using Phase = base::Result<void> (Run::*)();
     for (const Phase phase : {&Run::rest, &Run::pilot, &Run::routes, &Run::burns, &Run::steps, &Run::overload}) {
       if (const auto done = (this->*phase)(); !done) return std::unexpected(done.error());
       if (found_.interrupted) break;
     }
-    found_.seconds = seconds(Clock::now() - began);
+    found_.seconds = in_seconds(Clock::now() - began);
     return std::move(found_);
   }
 
@@ -201,9 +198,9 @@ class Run {
 
     Outcome out;
     out.good = report->due - report->errors();
-    out.billed_ms = milliseconds(*after - *before) - idle() * seconds(Clock::now() - began);
+    out.billed_ms = 1000 * in_seconds(*after - *before) - idle() * in_seconds(Clock::now() - began);
     if (first && last->at > first->at) {
-      out.steady_millicores = 1000 * seconds(last->bill - first->bill) / seconds(last->at - first->at);
+      out.steady_millicores = 1000 * in_seconds(last->bill - first->bill) / in_seconds(last->at - first->at);
     }
     out.report = std::move(*report);
     if (out.report.interrupted) {
@@ -245,7 +242,7 @@ class Run {
     const auto before = bill_at_rest();
     const auto began = Clock::now();
     if (!before) return std::unexpected(before.error());
-    for (double passed = 0; passed < time && !found_.interrupted; passed = seconds(Clock::now() - began)) {
+    for (double passed = 0; passed < time && !found_.interrupted; passed = in_seconds(Clock::now() - began)) {
       const double left = std::min(time - passed, 0.1);
       ::poll(nullptr, 0, static_cast<int>(std::ceil(left * 1000)));
       found_.interrupted = options_.interrupted();
@@ -254,7 +251,7 @@ class Run {
     if (!after) return std::unexpected(after.error());
     done_ += time;
     if (!found_.interrupted) {
-      found_.idle_millicores = 1000 * seconds(*after - *before) / seconds(Clock::now() - began);
+      found_.idle_millicores = 1000 * in_seconds(*after - *before) / in_seconds(Clock::now() - began);
     }
     return {};
   }

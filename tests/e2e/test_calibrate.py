@@ -224,7 +224,7 @@ class AtUrl(CalibrateTest):
                               (lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n", ["HTTP/1.1"]),
                               (lambda *_: (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno", True), ["HTTP/1.1"]),
                               (lambda *_: OK, ["neither", "(status 200)"]),
-                              (lambda *_: time.sleep(6) or b"", ["Connection timed out"])):
+                              (lambda *_: threading.Event().wait() or b"", ["Connection timed out"])):
             peer = Peer(answer)
             with contextlib.closing(peer):
                 self.fails(peer.url, "--limit", "200m", words=words)
