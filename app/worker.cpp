@@ -298,17 +298,18 @@ void Worker::follow(core::Connection& connection, Session& s) {
     return set_deadline(connection, s, Awaiting::RestOfHead, pod_.settings.header_timeout);
   }
   if (s.exchange.answered() == 0) {
-    if (s.awaiting == Awaiting::FirstRequest) return;
-    return set_deadline(connection, s, Awaiting::FirstRequest, first_request_timeout());
+    if (s.awaiting == Awaiting::FirstRequest || s.awaiting == Awaiting::LastFirstByte) return;
+    if (draining_) return await_last_first_byte(connection, s);
+    return set_deadline(connection, s, Awaiting::FirstRequest, pod_.settings.header_timeout);
   }
   if (draining_) return connection.finish(core::Linger::No);
   set_deadline(connection, s, Awaiting::NextRequest, pod_.settings.idle_timeout);
 }
 
-// The first request of a client that came just before the doors closed may be on its way; it gets a moment.
-core::Duration Worker::first_request_timeout() const {
-  constexpr core::Duration kMoment = std::chrono::seconds(1);
-  return draining_ ? std::min(kMoment, pod_.settings.header_timeout) : pod_.settings.header_timeout;
+// The first request of a client that came just before the doors closed may be on its way; it gets a moment to begin.
+void Worker::await_last_first_byte(core::Connection& connection, Session& s) {
+  constexpr core::Duration kMoment = 1s;
+  set_deadline(connection, s, Awaiting::LastFirstByte, std::min(kMoment, pod_.settings.header_timeout));
 }
 
 void Worker::await_body(core::Connection& connection, Session& s) {
@@ -333,6 +334,7 @@ void Worker::expired(core::Connection& connection) {
   switch (s.awaiting) {
     case Awaiting::Nothing: return;
     case Awaiting::FirstRequest:
+    case Awaiting::LastFirstByte:
     case Awaiting::RestOfHead:
     case Awaiting::NextRequest:
       if (s.exchange.idle()) return connection.finish(core::Linger::No);
@@ -383,7 +385,7 @@ void Worker::drain() {
     Session& s = session(connection);
     if (!s.exchange.idle()) return;
     if (s.exchange.answered() > 0) return connection.finish(core::Linger::No);
-    set_deadline(connection, s, Awaiting::FirstRequest, first_request_timeout());
+    await_last_first_byte(connection, s);
   });
   loop_.drain();
 }

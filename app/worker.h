@@ -95,7 +95,7 @@ class Worker final : public core::Protocol, public http::Handler {
   using InfoOf = std::pair<int64_t, uint64_t>;
 
   // What the deadline in force is for.
-  enum class Awaiting : uint8_t { Nothing, FirstRequest, NextRequest, RestOfHead, RestOfBody, Store };
+  enum class Awaiting : uint8_t { Nothing, FirstRequest, LastFirstByte, NextRequest, RestOfHead, RestOfBody, Store };
 
   // An answer that waits until what its route costs is burned, or for a fault's latency to be over.
   struct HeldAnswer {
@@ -141,7 +141,7 @@ class Worker final : public core::Protocol, public http::Handler {
   Session& session(const core::Connection& connection) { return *sessions_[connection.id().slot]; }
   void follow(core::Connection& connection, Session& session);
   void set_deadline(core::Connection& connection, Session& session, Awaiting awaiting, core::Duration after);
-  [[nodiscard]] core::Duration first_request_timeout() const;
+  void await_last_first_byte(core::Connection& connection, Session& session);
   void await_body(core::Connection& connection, Session& session);
   [[nodiscard]] bool body_is_fast_enough(const Session& session) const;
   void watch_memory();

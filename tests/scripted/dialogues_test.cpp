@@ -79,6 +79,7 @@ constexpr Dialogue kRegressions[] = {
     {"a body has its own time, whatever the one before it took",
      "0ct p it iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii iiiiiiiiiiiiiiiiiiii t ;t llatst.t.t"},
     {"a drain answers what arrived behind an answer that was being sent", "0ct gat gat ! st st"},
+    {"a head that begins after the drain has its time", "0ct !t g it .t.t.t at st"},
     {"a client accepted after the halt is not kept", "t 0c # t"},
 };
 
