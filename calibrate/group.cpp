@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -33,8 +34,28 @@ int write_control(const std::string& path, std::string_view text) {
   return ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : errno;
 }
 
-bool is_v2_with_parent(const base::Cgroup& own) {
-  return own.version() == 2 && ::access((own.cpu_directory() + "/cgroup.type").c_str(), F_OK) == 0;
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+bool offers_cpu(const std::string& directory) {
+  std::ifstream file(directory + "/cgroup.controllers");
+  for (std::string name; file >> name;) {
+    if (name == "cpu") return true;
+  }
+  return false;
+}
+
+// Beside ours, or higher up where the CPU is not handed down that far, as to the sessions of systemd. The root of the
+// hierarchy, and nothing else, has no cgroup.type; it may have processes and limited groups below it. Empty in a
+// container, which sees no more than its own.
+std::string parent_on_v2(std::string directory) {
+  bool is_root = !exists(directory + "/cgroup.type");
+  if (is_root) return directory;
+  do {
+    directory = fs::path(directory).parent_path();
+    if (!exists(directory + "/cgroup.procs")) return {};
+    is_root = !exists(directory + "/cgroup.type");
+  } while (!offers_cpu(directory) && !is_root);
+  return directory;
 }
 
 // Those of processes that are gone. Removing fails for a group that somebody is in, which is as it should be.
@@ -54,13 +75,8 @@ void sweep(const std::string& parent) {
 base::Result<Group> Group::open(double limit_millicores) {
   const base::Cgroup own = base::Cgroup::find();
   if (own.version() == 0) return base::error("no CPU control group is to be seen here");
-  std::vector<std::string> parents = {own.cpu_directory()};
-  if (is_v2_with_parent(own)) {
-    parents[0] = fs::path(own.cpu_directory()).parent_path();
-    if (::access((parents[0] + "/cgroup.procs").c_str(), F_OK) != 0) {
-      return base::error("no control group can be made beside " + own.cpu_directory());
-    }
-  }
+  std::vector<std::string> parents = {own.version() == 2 ? parent_on_v2(own.cpu_directory()) : own.cpu_directory()};
+  if (parents[0].empty()) return base::error("no control group can be made beside " + own.cpu_directory());
   if (own.version() == 1 && !own.accounting_directory().empty() && own.accounting_directory() != parents[0]) {
     parents.push_back(own.accounting_directory());
   }

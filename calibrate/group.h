@@ -10,9 +10,10 @@ namespace kiln::calibrate {
 
 class Group {
  public:
-  // Makes it where this process's own groups are: below them on v1; on v2 beside them, since a group with processes
-  // cannot have limited ones below it (admin-guide/cgroup-v2.rst, "No Internal Process Constraint"). Removes those that
-  // killed runs have left. An error says what is not allowed here.
+  // Makes it where this process's own groups are: below them on v1; on v2 beside them, or beside the
+  // nearest parent that the CPU controller reaches, since a group with processes cannot have limited ones below it
+  // (admin-guide/cgroup-v2.rst, "No Internal Process Constraint"). Removes those that killed runs have left. An error
+  // says what is not allowed here.
   [[nodiscard]] static base::Result<Group> open(double limit_millicores);
 
   Group(Group&& other) noexcept;
