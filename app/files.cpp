@@ -1,5 +1,6 @@
 #include "app/files.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -33,6 +34,13 @@ base::Result<void> replace_file(const std::string& path, std::string_view text) 
     return base::system_error("writing " + path, error);
   }
   return {};
+}
+
+void occupy_standard_streams() {
+  // open(2): the lowest number that is free. The wrong direction, so that using it is an error as before.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 bool print(std::FILE* stream, std::string_view text) {

@@ -38,11 +38,15 @@ int healthcheck(std::string url, const Environment& environment) {
     }
     url = *own;
   }
-  const http::UrlResult parsed = http::parse_url(url);
+  http::UrlResult parsed = http::parse_url(url);
   if (parsed.fault != http::UrlFault::None) {
     fmt::print(stderr, "kiln healthcheck: '{}': {}; accepted: http://HOST[:PORT][/PATH]\n", url,
                http::url_fault_text(parsed.fault));
     return 2;
+  }
+  if (parsed.url.target == "/") {
+    parsed.url.target = "/readyz";
+    url = "http://" + parsed.url.authority + parsed.url.target;
   }
   const auto answer = load::fetch(parsed.url, kTimeout);
   if (!answer) {

@@ -103,6 +103,7 @@ base::Result<std::vector<load::Gate>> gates_of(const LoadArguments& arguments) {
 // Everything that can be wrong with the command line. `fields` point into `arguments`.
 base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, const Environment& environment) {
   load::GeneratorOptions options;
+  if (arguments.url.empty()) return base::error("a URL is needed, as in kiln load http://localhost:8080/load?ms=5");
   const http::UrlResult url = http::parse_url(arguments.url);
   if (url.fault != http::UrlFault::None) {
     return base::error(fmt::format("'{}': {}", arguments.url, http::url_fault_text(url.fault)));
@@ -172,21 +173,40 @@ base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, 
   return options;
 }
 
-// Prints the report, judges it, and says how the command ends.
-int finish(const load::Report& report, const LoadArguments& arguments, const std::vector<load::Gate>& gates) {
-  if (!arguments.hdr.empty()) {
-    std::ofstream file(arguments.hdr);
-    file << report.latency.percentile_distribution({.unit = 1000});
-    if (!file.flush()) return complain(kFailed, base::system_error("writing " + arguments.hdr, errno).error().what);
-  }
+int cannot_write(const std::string& what) {
+  return complain(kFailed, base::system_error("writing " + what, errno).error().what);
+}
+
+// Prints the report, judges it, and says how the command ends. `hdr` is open where --hdr names a file.
+int finish(const load::Report& report, const LoadArguments& arguments, const std::vector<load::Gate>& gates,
+           std::ofstream& hdr) {
   if (!print(stdout, arguments.format == "json" ? load::to_json(report) + "\n" : load::to_text(report))) {
-    return complain(kFailed, base::system_error("writing the report", errno).error().what);
+    return cannot_write("the report");
+  }
+  if (hdr.is_open()) {
+    hdr << report.latency.percentile_distribution({.unit = 1000});
+    if (!hdr.flush()) return cannot_write(arguments.hdr);
   }
   int status = 0;
   for (const load::Gate& gate : gates) {
     if (const auto why = gate.fails(report)) status = complain(kGateFailed, "failed by " + *why);
   }
   return status;
+}
+
+// The file may be the log of a pod that wrote a line each second before it.
+base::Result<load::Report> report_in(std::string_view text) {
+  auto whole = load::from_json(text);
+  if (whole) return whole;
+  text = text.substr(0, text.find_last_not_of(" \r\n") + 1);
+  auto last_line = load::from_json(text.substr(text.rfind('\n') + 1));
+  return last_line ? std::move(last_line) : std::move(whole);
+}
+
+// Before minutes are spent on what it shall hold.
+bool open_hdr(const LoadArguments& arguments, std::ofstream& file) {
+  if (!arguments.hdr.empty()) file.open(arguments.hdr);
+  return bool(file);
 }
 
 // The terminal's as it is now.
@@ -207,18 +227,23 @@ int load(const LoadArguments& arguments, const Environment& environment) {
   std::ostream* out = arguments.out == "-" ? &std::cout : nullptr;
   if (!arguments.out.empty() && out == nullptr) {
     out_file.open(arguments.out);
-    if (!out_file) return complain(kFailed, base::system_error("writing " + arguments.out, errno).error().what);
+    if (!out_file) return cannot_write(arguments.out);
     out = &out_file;
   }
+  std::ofstream hdr;
+  if (!open_hdr(arguments, hdr)) return cannot_write(arguments.hdr);
 
   // The first signal ends the run with a report, the second the process, whichever they are.
   notice_interrupts();
-  LoadView view(::isatty(STDERR_FILENO) == 1 ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
+  const bool on_terminal = ::isatty(STDERR_FILENO) == 1;
+  LoadView view(on_terminal ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
                 arguments.url + "   " + arguments.profile,
                 std::chrono::duration<double>(options->profile.duration()).count());
   const auto second_done = [&](uint64_t index, const load::SecondReport& second) {
     if (out != nullptr) *out << load::to_json_line(second, index) << '\n' << std::flush;
-    print(stderr, view.after(index, second, screen()));
+    const std::string seen = view.after(index, second, screen());
+    // A pod's log has stdout and stderr in one: who reads a line of JSON each second needs no other.
+    if (on_terminal || arguments.out != "-") print(stderr, seen);
   };
   const auto report = load::run(*options, second_done, [] { return interrupted_by() != 0; });
   print(stderr, view.clear());
@@ -226,7 +251,7 @@ int load(const LoadArguments& arguments, const Environment& environment) {
   if (out != nullptr && !out->flush()) return complain(kFailed, "writing " + arguments.out + " failed");
   const int interrupted = report->interrupted ? 128 + interrupted_by() : 0;
   if (report->answers == 0) return complain(interrupted != 0 ? interrupted : kFailed, load::why_no_answer(*report));
-  int status = finish(*report, arguments, *gates);
+  int status = finish(*report, arguments, *gates, hdr);
   if (status == 0 && load::only_redirects(*report)) {
     status = complain(kFailed, "every answer was a redirect, which is not followed: use the URL in its Location");
   }
@@ -236,11 +261,13 @@ int load(const LoadArguments& arguments, const Environment& environment) {
 int load_merge(const LoadArguments& arguments) {
   const auto gates = gates_of(arguments);
   if (!gates) return complain(kBadCommandLine, gates.error().what);
+  std::ofstream hdr;
+  if (!open_hdr(arguments, hdr)) return cannot_write(arguments.hdr);
   std::optional<load::Report> whole;
   for (const std::string& path : arguments.files) {
     const auto text = read_file(path);
     if (!text) return complain(kFailed, text.error().what);
-    auto part = load::from_json(*text);
+    auto part = report_in(*text);
     if (!part) return complain(kFailed, path + ": " + part.error().what);
     if (!whole) {
       whole = std::move(*part);
@@ -252,7 +279,7 @@ int load_merge(const LoadArguments& arguments) {
     print(stderr, fmt::format("kiln load: {} of {} shards: the others' figures are missing\n", whole->shards.size(),
                               whole->shards[0].count));
   }
-  return finish(*whole, arguments, *gates);
+  return finish(*whole, arguments, *gates, hdr);
 }
 
 }  // namespace kiln::app

@@ -18,8 +18,6 @@ constexpr size_t kPodColumnsMin = 10;
 constexpr size_t kBarColumns = 30;
 constexpr uint64_t kLineEvery = 10;  // seconds
 
-double milliseconds(uint32_t us) { return us / 1000.0; }
-
 std::string curve(const std::vector<uint32_t>& values) {
   static constexpr std::array<const char*, 8> kBlocks = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   const uint32_t most = *std::ranges::max_element(values);
@@ -57,9 +55,9 @@ std::string LoadView::after(uint64_t index, const load::SecondReport& second, Sc
   load::add(since_line_, second);
   if ((index + 1) % kLineEvery != 0) return "";
   const load::SecondReport ten = std::exchange(since_line_, {});
-  return fmt::format("{} of {:.0f} s: asked {:.1f}/s, answered {:.1f}/s, {} errors, p99 {:.2f} ms, {} pod{}\n",
+  return fmt::format("{} of {:.0f} s: asked {:.1f}/s, answered {:.1f}/s, {} errors, p99 {}, {} pod{}\n",
                      index + 1, planned_seconds_, static_cast<double>(ten.due) / kLineEvery,
-                     static_cast<double>(ten.answers) / kLineEvery, ten.errors, milliseconds(ten.p99_us),
+                     static_cast<double>(ten.answers) / kLineEvery, ten.errors, load::time_text(ten.p99_us),
                      ten.pods.size(), ten.pods.size() == 1 ? "" : "s");
 }
 
@@ -70,7 +68,7 @@ std::string LoadView::picture(uint64_t index, const load::SecondReport& second, 
       title_,
       fmt::format("{} of {:.0f} s   asked {}/s   answered {}/s   in all {}, {} errors", index + 1, planned_seconds_,
                   second.due, second.answers, answers_, errors_),
-      fmt::format("p50 {:.2f} ms   p99 {:.2f} ms", milliseconds(second.p50_us), milliseconds(second.p99_us)),
+      fmt::format("p50 {}   p99 {}", load::time_text(second.p50_us), load::time_text(second.p99_us)),
       curve(p99_us_),
   };
   size_t width = 0;

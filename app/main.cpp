@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "app/calibrate.h"
+#include "app/files.h"
 #include "app/load.h"
 #include "app/settings.h"
 #include "app/verbs.h"
 #include "app/version.h"
+#include "base/quantity.h"
 #include "profile/parse.h"
 
 namespace {
@@ -50,7 +52,9 @@ void add_report_flags(CLI::App& command, app::LoadArguments& arguments) {
       ->take_all()
       ->type_name("CONDITION")
       ->default_str("");
-  command.add_option("--format", arguments.format)->check(CLI::IsMember({"text", "json"}))->type_name("NAME");
+  command.add_option("--format", arguments.format, "of the report: text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->type_name("NAME");
   command.add_option("--hdr", arguments.hdr, "write the percentile distribution there, for HdrHistogram's plotter")
       ->type_name("FILE");
   command.footer("");
@@ -67,18 +71,21 @@ CLI::App* add_load(CLI::App& command_line, app::LoadArguments& arguments) {
       "RATE@TIME, RATE:RATE@TIME, sine(MEAN,AMPLITUDE,PERIOD)@TIME, burst(BASE,PEAK,EVERY,WIDTH)@TIME, separated by "
       "commas, or FILE.csv; in requests a second, or in millicores (300m)");
   add("--cost", arguments.cost, "TIME", "CPU time of a request, for rates in millicores");
-  add("--calibration", arguments.calibration, "FILE", "of kiln calibrate, which says that cost");
+  add("--calibration", arguments.calibration, "FILE", "of kiln calibrate, instead of --cost");
   add("--arrivals", arguments.arrivals, "NAME", "uniform or poisson")->check(CLI::IsMember({"uniform", "poisson"}));
   add("--seed", arguments.seed, "N", "of poisson arrivals; the same seed sends at the same times")
-      ->check(CLI::NonNegativeNumber);
+      ->check([](const std::string& text) {
+        return base::parse_integer(text) ? "" : fmt::format("'{}' is no whole number from 0 on", text);
+      });
   add("--method", arguments.method, "NAME", "default: GET, or POST with a body");
   add("--header", arguments.headers, "'NAME: VALUE'", "may be repeated")->expected(1)->take_all()->default_str("");
-  add("--body", arguments.body, "TEXT", "or @FILE");
+  add("--body", arguments.body, "TEXT", "of each request; @FILE is what that file holds");
   add("--connections", arguments.connections, "N", "at most so many at once")->check(CLI::Range(1, 1'000'000));
   add("--keepalive-age", arguments.keepalive_age, "TIME", "older connections end with their next request");
   load->add_flag("--no-keepalive", arguments.no_keepalive, "a connection for each request");
-  add("--timeout", arguments.timeout, "TIME", "for an answer");
-  add("--threads", arguments.threads, "N", "each with a share of the schedule")->check(CLI::Range(1, 1024));
+  add("--timeout", arguments.timeout, "TIME", "a request without an answer by then has failed");
+  add("--threads", arguments.threads, "N", "of the client, each with a share of the schedule")
+      ->check(CLI::Range(1, 1024));
   add("--engine", arguments.engine, "NAME", "auto, io_uring or epoll")
       ->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
   add("--shard", arguments.shard, "I/N", "this part of one schedule; N alone where JOB_COMPLETION_INDEX is I");
@@ -96,25 +103,27 @@ CLI::App* add_calibrate(CLI::App& command_line, app::CalibrateArguments& argumen
   };
   CLI::Option* url = add("URL", arguments.url, "", "of the request to measure, of one pod alone [a server of its own]")
                          ->default_str("");
-  CLI::Option* ms = add("--ms", arguments.ms, "MILLISECONDS", "CPU time of the request, /load?ms=...");
+  CLI::Option* ms = add("--ms", arguments.ms, "MILLISECONDS", "CPU time of each request, /load?ms=..., of a Kiln");
   CLI::Option* quota = add("--quota", arguments.quota, "CPU",
-                           "of that server, by a control group of its own [what is in force, or 500m]")
+                           "CPU limit of a server of its own, by a control group [what is in force, or 500m]")
                            ->default_str("")
                            ->excludes(url);
-  CLI::Option* limit = add("--limit", arguments.limit, "CPU", "of a server at a URL [what it says]")->default_str("");
+  CLI::Option* limit = add("--limit", arguments.limit, "CPU", "CPU limit of the pod at URL [as its metrics say]")
+                          ->default_str("");
   CLI::Option* metrics =
-      add("--metrics", arguments.metrics, "URL", "of a server at a URL [/metrics of the same]")->default_str("");
+      add("--metrics", arguments.metrics, "URL", "where the pod at URL has its metrics [/metrics]")->default_str("");
   limit->needs(url);
   metrics->needs(url);
-  CLI::Option* step_time = add("--step-time", arguments.step_time, "TIME", "of each rate; the rest in proportion");
+  CLI::Option* step_time =
+      add("--step-time", arguments.step_time, "TIME", "for how long each rate is held; all else in proportion");
   CLI::Option* engine = add("--engine", arguments.engine, "NAME", "of its own server: auto, io_uring or epoll")
                             ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
                             ->excludes(url);
-  add("--request", arguments.request, "CPU", "of the pods, which a target is a share of");
+  add("--request", arguments.request, "CPU", "CPU request of the pods, of which a target is a share");
   add("--slope", arguments.slope, "RATE",
-      "by which a replica's load grows each second: millicores (5m), requests (1)");
-  add("--reaction", arguments.reaction, "TIME", "until new replicas serve");
-  add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile [p99 < 5 x the median with little load]")
+      "by which the load of one replica grows each second: millicores (5m) or requests (1)");
+  add("--reaction", arguments.reaction, "TIME", "from the beginning of that until new replicas serve");
+  add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile, as p99<250ms [5 x the median with little load]")
       ->default_str("");
   CLI::Option* out = add("--out", arguments.out, "FILE", "write the calibration there; '' writes none");
   add("--from", arguments.from, "FILE", "advise on this calibration instead of measuring")
@@ -149,6 +158,8 @@ int run_serve(std::vector<app::Setting>& settings, bool print_config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  app::occupy_standard_streams();
+
   CLI::App command_line("Calibrated CPU load for Kubernetes autoscaling", "kiln");
   command_line.set_version_flag("--version", version_text());
   command_line.require_subcommand(0, 1);
@@ -162,11 +173,13 @@ int main(int argc, char** argv) {
 
   CLI::App* healthcheck = command_line.add_subcommand("healthcheck", "exits 0 when the server is ready");
   std::string url;
-  healthcheck->add_option("URL", url, "what to ask [http://127.0.0.1:PORT/readyz]");
+  healthcheck->add_option("URL", url, "what to ask; without a path, /readyz [http://127.0.0.1:PORT/readyz]");
+  healthcheck->footer("");
 
   CLI::App* doctor = command_line.add_subcommand("doctor", "says what this environment allows");
   std::string format = "text";
   doctor->add_option("--format", format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  doctor->footer("");
 
   app::LoadArguments load_arguments;
   load_arguments.profile = profile::kDefaultProfile;
@@ -185,7 +198,12 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::string line = error.what();
     for (char& c : line) c = c == '\n' ? ' ' : c;
-    fmt::print(stderr, "kiln: {}; kiln --help lists what is accepted\n", line);
+    std::string verb = "kiln";
+    for (const CLI::App* app = &command_line; !app->get_subcommands().empty();) {
+      app = app->get_subcommands().front();
+      verb += " " + app->get_name();
+    }
+    fmt::print(stderr, "{}: {}; {} --help lists what is accepted\n", verb, line, verb);
     return kBadCommandLine;
   }
   if (healthcheck->parsed()) return app::healthcheck(url, ::getenv);

@@ -230,8 +230,10 @@ base::Result<std::chrono::nanoseconds> parse_goal(std::string_view text) {
   const auto refuse = [&](std::string_view why) {
     return base::error(fmt::format("'{}' is no goal: {}; for example p99<250ms", load::printable(text), why));
   };
-  if (!text.starts_with(kBefore)) return refuse("it begins with p99<");
-  const auto duration = base::parse_duration(text.substr(kBefore.size()));
+  std::string goal(text);
+  std::erase(goal, ' ');
+  if (!goal.starts_with(kBefore)) return refuse("it begins with p99<");
+  const auto duration = base::parse_duration(std::string_view(goal).substr(kBefore.size()));
   if (!duration) return refuse(duration.error().what);
   if (duration->count() == 0) return refuse("nothing is answered in no time");
   return *duration;

@@ -22,8 +22,9 @@ TEST(Goal, IsAPercentileBelowADuration) {
   const auto goal = parse_goal("p99<250ms");
   ASSERT_TRUE(goal) << goal.error().what;
   EXPECT_EQ(*goal, 250ms);
+  EXPECT_EQ(parse_goal(" p99 < 1s ").value_or(0ns), 1s);
   for (const char* text : {"", "p99", "p99<", "p99<0", "p99<0ms", "p99>250ms", "p90<250ms", "250ms", "p99<250",
-                           "p99<-1s", " p99<1s", "p99<1s "}) {
+                           "p99<-1s"}) {
     const auto refused = parse_goal(text);
     ASSERT_FALSE(refused) << text;
     EXPECT_NE(refused.error().what.find("p99<250ms"), std::string::npos) << refused.error().what;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
-#include <cmath>
+#include <chrono>
+#include <string>
 
 #include "base/quantity.h"
 #include "load/report.h"
@@ -23,15 +24,17 @@ base::Result<Gate> Gate::parse(std::string_view text) {
     return base::error(
         fmt::format("'{}' is no condition: {}; for example p99>200ms, errors>0.1%, rate<95%", text, why));
   };
-  const size_t at = text.find_first_of("<>");
+  std::string condition(text);
+  std::erase(condition, ' ');
+  const size_t at = condition.find_first_of("<>");
   if (at == std::string_view::npos) return refuse("it has neither < nor >");
-  const std::string_view name = text.substr(0, at);
-  const std::string_view limit = text.substr(at + 1);
+  const std::string_view name = std::string_view(condition).substr(0, at);
+  const std::string_view limit = std::string_view(condition).substr(at + 1);
   const bool share = limit.ends_with('%');
 
   Gate gate;
   gate.text_ = text;
-  gate.above_ = text[at] == '>';
+  gate.above_ = condition[at] == '>';
   bool time = true;
   if (name.starts_with('p')) {
     const auto percentile = base::parse_decimal(name.substr(1));
@@ -64,22 +67,21 @@ base::Result<Gate> Gate::parse(std::string_view text) {
 std::optional<std::string> Gate::fails(const Report& report) const {
   const auto due = static_cast<double>(report.due);
   const auto answers = static_cast<double>(report.answers);
-  const auto time = [](double us) { return fmt::format("{:.3f} ms", us / 1000); };
   const auto percent = [](double share) { return fmt::format("{:.3f} %", 100 * share); };
   double value = 0;
   std::string shown;
   switch (figure_) {
     case Figure::Percentile:
       value = static_cast<double>(report.latency.value_at_percentile(percentile_));
-      shown = time(value);
+      shown = time_text(value);
       break;
     case Figure::Maximum:
       value = static_cast<double>(report.latency.max());
-      shown = time(value);
+      shown = time_text(value);
       break;
     case Figure::Mean:
       value = report.latency.mean();
-      shown = time(value);
+      shown = time_text(value);
       break;
     case Figure::Errors:
       value = static_cast<double>(report.errors());

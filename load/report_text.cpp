@@ -16,14 +16,13 @@ constexpr size_t kChangesShown = 20;  // of the number of pods
 
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
-void latency_line(std::string& text, std::string_view name, const base::HdrHistogram& histogram,
-                  std::string_view meaning) {
+void latency_line(std::string& text, std::string_view name, const base::HdrHistogram& histogram) {
   fmt::format_to(std::back_inserter(text), "  {:9}", name);
   for (const double p : {50.0, 90.0, 99.0, 99.9}) {
     fmt::format_to(std::back_inserter(text), "{:>9}", time_text(static_cast<double>(histogram.value_at_percentile(p))));
   }
-  fmt::format_to(std::back_inserter(text), "{:>9}{:>9}   {}\n", time_text(static_cast<double>(histogram.max())),
-                 time_text(histogram.mean()), meaning);
+  fmt::format_to(std::back_inserter(text), "{:>9}{:>9}\n", time_text(static_cast<double>(histogram.max())),
+                 time_text(histogram.mean()));
 }
 
 void pods(std::string& text, const Report& report) {
@@ -34,7 +33,7 @@ void pods(std::string& text, const Report& report) {
     name_width = std::max(name_width, report.pods[i].pod.size());
     node_width = std::max(node_width, report.pods[i].node.size());
   }
-  fmt::format_to(out, "\n{:{}}  {:{}} {:>9} {:>7} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7} {:>11}\n", "pod", name_width,
+  fmt::format_to(out, "\n{:{}}  {:{}} {:>9} {:>7} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7} {:>13}\n", "pod", name_width,
                  "node", node_width, "answers", "share", "rate", "p50", "p99", "errors", "first", "last",
                  "first 5 s p99");
   for (size_t i = 0; i < shown; ++i) {
@@ -115,14 +114,16 @@ std::string to_text(const Report& report) {
     fmt::format_to(out, "{}{}: {}", separator, failure_name(static_cast<Failure>(i)), report.failures[i]);
     separator = ", ";
   }
-  fmt::format_to(out, "{}\n\n", separator.empty() ? "none" : "");
+  fmt::format_to(out, "{}\nerrors    {} ({:.3g} %)\n\n", separator.empty() ? "none" : "", report.errors(),
+                 100 * report.error_share());
 
   fmt::format_to(out, "latency  {:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "p50", "p90", "p99", "p99.9", "max", "mean");
-  latency_line(text, "due", report.latency, "since each request was due");
-  latency_line(text, "sent", report.service, "since it was sent, which hides what had to wait");
-  latency_line(text, "delay", report.send_delay, "between the two");
+  latency_line(text, "due", report.latency);
+  latency_line(text, "sent", report.service);
+  latency_line(text, "delay", report.send_delay);
   if (!report.pods.empty()) pods(text, report);
-  fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {} sent late because of it, {} for want of a connection: {}\n",
+  fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {} sent late because of it, {} for want of a connection\n"
+                 "verdict   {}\n",
                  report.cpu_seconds / seconds, report.threads, report.threads == 1 ? "" : "s", report.late_by_client,
                  report.late_for_connections, words(verdict(report)));
   return text;

@@ -575,16 +575,25 @@ class Output(LoadTest):
         self.assertRegex("\n".join(lines), r"(?m)^#\[Max .*Total count +=  +20\]$")
 
     def test_what_cannot_be_written_is_said(self):
-        url = self.peer().url
+        peer = self.peer()
+        url = peer.url
         for flag in ("--out", "--hdr"):
             ended = self.run_load(url, "2@1s", flag, "/nowhere/at/all")
             self.assertEqual((ended.returncode, ended.stderr.count("\n")), (1, 1), ended)
             self.assertIn("/nowhere/at/all", ended.stderr)
+        self.assertEqual(peer.came, [])  # before it begins
         with open("/dev/full", "w") as full:
             ended = subprocess.run([kiln.binary(), "load", url, "--profile", "2@1s"], stdout=full, timeout=20 * SLOW,
                                    stderr=subprocess.PIPE, text=True, check=False)
         self.assertEqual(ended.returncode, 1)
         self.assertIn("No space left on device", ended.stderr)
+
+    def test_a_closed_stdout_is_not_taken_for_a_connection(self):
+        ended = subprocess.run([kiln.binary(), "load", self.peer().url, "--profile", "20@1s"],
+                               preexec_fn=lambda: os.close(1), timeout=20 * SLOW, stderr=subprocess.PIPE, text=True,
+                               check=False)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("Bad file descriptor", ended.stderr)
 
 
 class Shards(LoadTest):
@@ -641,8 +650,16 @@ class Shards(LoadTest):
         ended = kiln.run("load", "merge", str(zero))
         self.assertEqual(ended.returncode, 0)
         self.assertIn("1 of 2 shards", ended.stderr)
-        ended = kiln.run("load", "merge", str(zero), str(one), "--fail-if", "p50<1h")
+        ended = kiln.run("load", "merge", str(zero), str(one), "--fail-if", "p50 < 1h")
         self.assertEqual(ended.returncode, 3)
+
+    def test_merge_reads_the_logs_of_pods(self):
+        self.start_in_time()
+        files = self.run_shards(self.peer().url, "5@2s", ["0/2", "1/2"], "--out", "-")
+        self.assertEqual([len(file.read_text().splitlines()) for file in files], [3, 3])
+        ended = kiln.run("load", "merge", "--format", "json", *map(str, files))
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        self.assertEqual(json.loads(ended.stdout)["answers"], 10)
 
     def test_a_job_says_which_shard_it_is(self):
         report = self.load(self.peer().url, "10@1s", "--shard", "3", "--start-every", "1s",
@@ -682,8 +699,8 @@ class Mistakes(LoadTest):
         self.check("merge", words=("FILE",))
 
     def test_a_url_that_is_none(self):
-        for url, word in (("", "http://"), ("localhost:8080", "http://"), ("https://localhost/", "https"),
-                          ("http://", "host"), ("http://a:70000/", "port"), ("http://a/b c", "percent")):
+        for url, word in (("localhost:8080", "http://"), ("https://localhost/", "https"), ("http://", "host"),
+                          ("http://a:70000/", "port"), ("http://a/b c", "percent")):
             with self.subTest(url):
                 self.check(url, "--profile", "5@1s", words=(f"'{url}'", word))
         self.check(words=("URL",))

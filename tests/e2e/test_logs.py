@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -147,6 +148,30 @@ class Readers(KilnTest):
                 process.stdout.close()
                 for _ in range(50):
                     with kiln.Client(port) as client:
+                        self.assertEqual(client.get("/livez").status, 200)
+                process.terminate()
+                self.assertEqual(process.wait(5 * SLOW), 0)
+            finally:
+                process.kill()
+
+    def test_without_standard_streams_nothing_takes_their_place(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+
+        def serves():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        command = [kiln.binary(), "serve", "--data-uri", "memory:", "--port", str(port), "--engine", kiln.ENGINE,
+                   "--access-log", "1", "--drain-delay", "0"]
+        with subprocess.Popen(command, preexec_fn=lambda: os.closerange(0, 3),
+                              env=kiln.clean_environment()) as process:
+            try:
+                eventually(serves, "it serves")
+                places = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+                self.assertEqual(places, ["/dev/null"] * 3)
+                with kiln.Client(port) as client:
+                    for _ in range(50):
                         self.assertEqual(client.get("/livez").status, 200)
                 process.terminate()
                 self.assertEqual(process.wait(5 * SLOW), 0)
