@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -65,6 +67,7 @@ base::Result<double> millicores_of(const char* flag, const std::string& text, do
 }
 
 base::Result<void> take_slope(const std::string& text, Asked& asked) {
+  if (text.empty()) return {};
   if (text.ends_with('m')) {
     const auto millicores = base::parse_millicores(text);
     if (!millicores) return base::error("--slope: " + millicores.error().what);
@@ -74,7 +77,7 @@ base::Result<void> take_slope(const std::string& text, Asked& asked) {
     if (!requests) return base::error("--slope: " + requests.error().what);
     asked.slope_requests = *requests;
   }
-  const double slope = asked.slope_requests.value_or(asked.wishes.slope_millicores);
+  const double slope = asked.slope_requests ? *asked.slope_requests : *asked.wishes.slope_millicores;
   if (slope >= calibrate::kSlopeLeast && slope <= calibrate::kSlopeMost) return {};
   return base::error(fmt::format("--slope: '{}' is not from {:g} to {:.0f}, m or requests, a second", text,
                                  calibrate::kSlopeLeast, calibrate::kSlopeMost));
@@ -106,6 +109,8 @@ base::Result<Asked> understand(const CalibrateArguments& arguments) {
     return base::error(fmt::format("--ms: '{}' is not a number above 0 and at most {:g}", arguments.ms, kMsMax));
   }
   asked.ms = *ms;
+  asked.run.seed = arguments.seed;
+  asked.wishes.target_percent = arguments.target;
   if (const auto slope = take_slope(arguments.slope, asked); !slope) return std::unexpected(slope.error());
   for (const auto& [flag, text, into] : {std::tuple{"--reaction", &arguments.reaction, &asked.wishes.reaction},
                                          std::tuple{"--step-time", &arguments.step_time, &asked.run.step}}) {
@@ -147,6 +152,13 @@ class ProgressLine {
 };
 
 // EINVAL: the command line does not fit what is there.
+base::Result<void> check_request(const Asked& asked, const calibrate::Calibration& facts) {
+  if (asked.wishes.request_millicores <= facts.limit_millicores) return {};
+  return std::unexpected(base::Error{EINVAL, fmt::format("--request {}: is above the limit of {}",
+                                                         calibrate::cpu_text(asked.wishes.request_millicores),
+                                                         calibrate::cpu_text(facts.limit_millicores))});
+}
+
 base::Result<calibrate::Calibration> measure(Asked& asked, const CalibrateArguments& arguments) {
   notice_interrupts();
   asked.run.interrupted = [] { return interrupted_by() != 0; };
@@ -159,12 +171,7 @@ base::Result<calibrate::Calibration> measure(Asked& asked, const CalibrateArgume
                                                      .engine = arguments.engine,
                                                      .interrupted = asked.run.interrupted});
   if (!subject) return std::unexpected(std::move(subject.error()));
-  if (asked.wishes.request_millicores > subject->facts.limit_millicores) {
-    return std::unexpected(base::Error{
-        EINVAL, fmt::format("--request {}: is above the limit of {}",
-                            calibrate::cpu_text(asked.wishes.request_millicores),
-                            calibrate::cpu_text(subject->facts.limit_millicores))});
-  }
+  if (const auto fits = check_request(asked, subject->facts); !fits) return std::unexpected(fits.error());
   subject->facts.kiln = fmt::format("{} ({})", build_facts().version, build_facts().commit);
   ProgressLine line;
   asked.run.progress = [&line](std::string_view doing, double done, double planned) {
@@ -175,26 +182,29 @@ base::Result<calibrate::Calibration> measure(Asked& asked, const CalibrateArgume
   return found;
 }
 
-base::Result<calibrate::Calibration> read(const std::string& path) {
+base::Result<calibrate::Calibration> read(const Asked& asked, const std::string& path) {
   const auto text = read_file(path);
   if (!text) return std::unexpected(text.error());
   auto found = calibrate::from_json(*text);
   if (!found) return base::error(path + ": " + found.error().what);
   if (!found->line || found->interrupted) return base::error(path + ": it was interrupted and has no line");
+  if (found->limit_millicores <= 0) return base::error(path + ": it has no limit");
+  if (const auto fits = check_request(asked, *found); !fits) return std::unexpected(fits.error());
   return found;
 }
 
-base::Result<void> write_patch(const CalibrateArguments& arguments, const calibrate::PatchOptions& options) {
-  std::error_code error;
-  fs::create_directories(arguments.patch, error);
-  if (error) return base::system_error("making " + arguments.patch, error.value());
-  for (const calibrate::File& file : calibrate::patch_files(options)) {
-    const std::string path = fs::path(arguments.patch) / file.name;
-    const std::string_view first_line = std::string_view(file.text).substr(0, file.text.find('\n'));
-    if (const auto there = read_file(path); there && !there->starts_with(first_line)) {
-      return base::error(path + " is not one of ours: --patch takes a directory of its own");
-    }
-    if (const auto written = replace_file(path, file.text); !written) return std::unexpected(written.error());
+// Whether the patch can be written, and what is there is ours to replace.
+base::Result<void> check_patch(const std::string& directory) {
+  std::error_code ignored;
+  if (fs::exists(directory, ignored) && !fs::is_directory(directory, ignored)) {
+    return base::error(fmt::format("--patch: '{}' is there and no directory", directory));
+  }
+  fs::path parent = fs::absolute(directory, ignored);
+  while (!fs::exists(parent, ignored) && parent.has_relative_path()) parent = parent.parent_path();
+  if (::access(parent.c_str(), W_OK) != 0) return base::system_error("--patch: writing into " + parent.string(), errno);
+  const std::string path = fs::path(directory) / calibrate::kPatchFile;
+  if (const auto there = read_file(path); there && !there->starts_with(calibrate::kPatchBegins)) {
+    return base::error(path + " is not one of ours: --patch takes a directory of its own");
   }
   return {};
 }
@@ -213,23 +223,40 @@ base::Result<void> check_places(const CalibrateArguments& arguments) {
       return base::error(why.error().what + "; --out '' writes none");
     }
   }
-  if (!arguments.patch.empty() && fs::exists(arguments.patch, ignored) && !fs::is_directory(arguments.patch, ignored)) {
-    return base::error(fmt::format("--patch: '{}' is there and no directory", arguments.patch));
-  }
-  return {};
+  return arguments.patch.empty() ? base::Result<void>() : check_patch(arguments.patch);
 }
 
 // The rest of what was asked for, once the report is there.
 int patch(const CalibrateArguments& arguments, const calibrate::Wishes& wishes, const calibrate::Calibration& found,
-          std::optional<unsigned> recommended) {
-  const auto target = arguments.target ? arguments.target : recommended;
+          const calibrate::Advice& advice) {
+  const bool limited = found.limit_was_in_force();
+  if (!arguments.target && !limited) {
+    return complain(kFailed, "--patch: no limit was in force, so none is known to fit, nor a target: calibrate under "
+                             "one, or choose a --target");
+  }
+  const auto target = arguments.target ? arguments.target : advice.recommended;
   if (!target) return complain(kFailed, "--patch: no target is recommended: choose one with --target");
-  const auto written = write_patch(arguments, {.name = arguments.name,
-                                               .request_millicores = wishes.request_millicores,
-                                               .limit_millicores = found.limit_millicores,
-                                               .target_percent = *target});
+  const auto at = std::ranges::find(advice.thresholds, *target, &calibrate::Threshold::target_percent);
+  if (!at->can_trigger) {
+    return complain(kFailed, fmt::format("--patch: a target of {} % never scales up: that takes more than {} of a "
+                                         "replica, and the limit is {}", *target,
+                                         calibrate::cpu_text(at->acts_from_millicores),
+                                         calibrate::cpu_text(found.limit_millicores)));
+  }
+  const std::string request = calibrate::cpu_text(wishes.request_millicores);
+  const std::string limit = limited ? fmt::format(", a limit of {}", calibrate::cpu_text(found.limit_millicores)) : "";
+  const std::string text = calibrate::patch_text(
+      {.name = arguments.name,
+       .request_millicores = wishes.request_millicores,
+       .limit_millicores = limited ? std::optional(found.limit_millicores) : std::nullopt,
+       .target_percent = *target});
+  std::error_code error;
+  fs::create_directories(arguments.patch, error);
+  if (error) return complain(kFailed, base::system_error("making " + arguments.patch, error.value()).error().what);
+  const auto written = replace_file(fs::path(arguments.patch) / calibrate::kPatchFile, text);
   if (!written) return complain(kFailed, written.error().what);
-  print(stderr, fmt::format("kiln calibrate: a target of {} % written to {}\n", *target, arguments.patch));
+  print(stderr, fmt::format("kiln calibrate: a request of {}{} and a target of {} % written to {}\n", request, limit,
+                            *target, arguments.patch));
   return 0;
 }
 
@@ -240,7 +267,7 @@ int calibrate(const CalibrateArguments& arguments) {
   if (!asked) return complain(kBadCommandLine, asked.error().what);
   if (const auto writable = check_places(arguments); !writable) return complain(kFailed, writable.error().what);
   const bool measures = arguments.from.empty();
-  const auto found = measures ? measure(*asked, arguments) : read(arguments.from);
+  const auto found = measures ? measure(*asked, arguments) : read(*asked, arguments.from);
   if (!found && interrupted_by() != 0) return complain(128 + interrupted_by(), "interrupted: nothing was measured");
   if (!found) return complain(found.error().code == EINVAL ? kBadCommandLine : kFailed, found.error().what);
 
@@ -264,7 +291,7 @@ int calibrate(const CalibrateArguments& arguments) {
   if (!written) return complain(kFailed, written.error().what);
   if (keeps) print(stderr, fmt::format("kiln calibrate: written to {}\n", arguments.out));
   if (!advice) return complain(kBadCommandLine, advice.error().what);
-  return arguments.patch.empty() ? 0 : patch(arguments, asked->wishes, *found, advice->recommended);
+  return arguments.patch.empty() ? 0 : patch(arguments, asked->wishes, *found, *advice);
 }
 
 }  // namespace kiln::app

@@ -19,12 +19,13 @@ struct CalibrateArguments {
   std::string quota;    // empty: calibrate/subject.h
   std::string limit;    // of a server at a URL; empty: what it says
   std::string metrics;  // likewise
+  uint64_t seed = calibrate::RunOptions{}.seed;
   std::string step_time = base::format_duration(calibrate::kStepUsual);
   std::string engine = "auto";
 
   std::string request = calibrate::cpu_text(calibrate::Wishes{}.request_millicores);
-  // More each second: millicores, or requests a second.
-  std::string slope = calibrate::cpu_text(calibrate::Wishes{}.slope_millicores);
+  // More each second: millicores, or requests a second. Empty: calibrate/advice.h
+  std::string slope;
   std::string reaction = base::format_duration(calibrate::Wishes{}.reaction);
   std::string goal;  // "p99<250ms"; empty: calibrate/advice.h
 
@@ -32,7 +33,7 @@ struct CalibrateArguments {
   std::string out = "calibration.json";
   std::string patch;  // a directory
   std::string name = "kiln";
-  std::optional<unsigned> target;  // of the patch; nothing: the recommended one
+  std::optional<unsigned> target;  // to look at as well, and to write into the patch; nothing: the recommended one
   std::string format = "text";
 };
 

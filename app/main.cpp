@@ -119,24 +119,25 @@ CLI::App* add_calibrate(CLI::App& command_line, app::CalibrateArguments& argumen
   CLI::Option* engine = add("--engine", arguments.engine, "NAME", "of its own server: auto, io_uring or epoll")
                             ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
                             ->excludes(url);
+  CLI::Option* seed = add("--seed", arguments.seed, "N", "of the arrivals: another one meets other crowds of requests");
   add("--request", arguments.request, "CPU", "CPU request of the pods, of which a target is a share");
   add("--slope", arguments.slope, "RATE",
-      "by which the load of one replica grows each second: millicores (5m) or requests (1)");
+      "by which the load of one replica grows each second: millicores (5m) or requests (1) [the limit in 2 min]")
+      ->default_str("");
   add("--reaction", arguments.reaction, "TIME", "from the beginning of that until new replicas serve");
   add("--slo", arguments.goal, "CONDITION", "what shall hold meanwhile, as p99<250ms [5 x the median with little load]")
       ->default_str("");
   CLI::Option* out = add("--out", arguments.out, "FILE", "write the calibration there; '' writes none");
   add("--from", arguments.from, "FILE", "advise on this calibration instead of measuring")
       ->default_str("")
-      ->excludes(url, ms, quota, limit, metrics, step_time, engine, out);
+      ->excludes(url, ms, quota, limit, metrics, step_time, seed, engine, out);
   CLI::Option* patch = add("--patch", arguments.patch, "DIR",
                            "write a kustomize component with request, limit and target")->default_str("");
   add("--name", arguments.name, "NAME", "of the Deployment and the HorizontalPodAutoscaler that it changes")
       ->needs(patch);
-  add("--target", arguments.target, "PERCENT", "that it sets [the recommended one]")
+  add("--target", arguments.target, "PERCENT", "to look at as well; a patch sets it [the recommended one]")
       ->check(CLI::Range(1, 10'000))
-      ->default_str("")
-      ->needs(patch);
+      ->default_str("");
   add("--format", arguments.format, "NAME", "text or json")->check(CLI::IsMember({"text", "json"}));
   calibrate->footer("");
   return calibrate;

@@ -18,13 +18,13 @@ std::string or_dash(bool known, std::string text) { return known ? std::move(tex
 
 // Broken between words, for people.
 std::string wrapped(std::string_view text) {
-  constexpr size_t kColumns = 110;
+  constexpr size_t kColumns = 78;
   std::string out;
   size_t column = 0;
   while (!text.empty()) {
     const std::string_view word = text.substr(0, text.find(' '));
     text.remove_prefix(std::min(word.size() + 1, text.size()));
-    if (column > 0 && column + 1 + word.size() > kColumns) {
+    if (column > 0 && !word.starts_with('%') && column + 1 + word.size() > kColumns) {
       out += "\n ";
       column = 1;
     }
@@ -35,14 +35,26 @@ std::string wrapped(std::string_view text) {
   return out + "\n";
 }
 
+std::string how_often(double seconds) {
+  constexpr double kMinute = 60, kHour = 60 * kMinute, kDay = 24 * kHour;
+  if (seconds < 2 * kMinute) return fmt::format("each {:.0f} s", seconds);
+  if (seconds < 2 * kHour) return fmt::format("each {:.0f} min", seconds / kMinute);
+  if (seconds < 2 * kDay) return fmt::format("each {:.0f} h", seconds / kHour);
+  return "hardly";
+}
+
 std::string row(const Threshold& at) {
-  return fmt::format("{:>4} % {:>7} {:>8} {:>10} {:>8} {:>8} {:>9} {:>10}{}\n", at.target_percent,
+  const std::string remark = !at.can_trigger            ? "  never scales up"
+                             : at.replicas_at_rest == 0 ? "  never scales down"
+                             : at.replicas_at_rest > 1  ? fmt::format("  {} stay", at.replicas_at_rest)
+                                                        : "";
+  return fmt::format("{:>4} % {:>7} {:>7} {:>9} {:>7} {:>6} {:>9} {:>9} {:>10}{}\n", at.target_percent,
                      cpu_text(at.cpu_millicores), or_dash(at.rate > 0, fmt::format("{:.1f}", at.rate)),
                      cpu_text(at.headroom_millicores), fmt::format("x{:.1f}", at.growth),
                      or_dash(at.ramp_seconds > 0, seconds_text(at.ramp_seconds)),
+                     or_dash(at.slope_millicores > 0, cpu_text(round_down(at.slope_millicores)) + "/s"),
                      or_dash(at.p99_us > 0, load::time_text(at.p99_us)),
-                     or_dash(at.rate > 0, fmt::format("+-{:.0f} %", at.spread_percent)),
-                     at.can_trigger ? "" : "   never scales up");
+                     or_dash(at.chance_seconds > 0, how_often(at.chance_seconds)), remark);
 }
 
 }  // namespace
@@ -50,10 +62,15 @@ std::string row(const Threshold& at) {
 std::string to_text(const Advice& advice, const Calibration& calibration, const Wishes& wishes) {
   const std::string whence =
       wishes.p99_max ? "" : fmt::format(" ({:g} x the median with little load)", kTimesAlone);
-  std::string text = fmt::format("request {}, limit {}, p99 to hold {}{}\n", cpu_text(wishes.request_millicores),
-                                 cpu_text(calibration.limit_millicores), load::time_text(advice.goal_us), whence);
-  fmt::format_to(std::back_inserter(text), "{:>6} {:>7} {:>8} {:>10} {:>8} {:>8} {:>9} {:>10}\n", "target", "CPU",
-                 "req/s", "headroom", "growth", "ramp", "p99", "by chance");
+  std::string text =
+      fmt::format("request {}, limit {}, load grows by {} a second, new replicas after {}\n",
+                  cpu_text(wishes.request_millicores), cpu_text(calibration.limit_millicores),
+                  cpu_text(advice.slope_millicores), seconds_text(in_seconds(wishes.reaction)));
+  const auto to = std::back_inserter(text);
+  fmt::format_to(to, "p99 to hold {}{}", load::time_text(advice.goal_us), whence);
+  if (advice.edge_millicores > 0) fmt::format_to(to, ": up to {}", cpu_text(advice.edge_millicores));
+  fmt::format_to(to, "\n{:>6} {:>7} {:>7} {:>9} {:>7} {:>6} {:>9} {:>9} {:>10}\n", "target", "CPU", "req/s",
+                 "headroom", "growth", "ramp", "slope", "p99", "by chance");
   for (const Threshold& at : advice.thresholds) text += row(at);
   return text + wrapped("recommended: " + advice.reason);
 }
@@ -65,7 +82,7 @@ std::string to_json(const Advice& advice, const Wishes& wishes) {
                  R"({{"request_millicores":{:.9g},"slope_millicores":{:.9g},"reaction_seconds":{:.9g},)"
                  R"("goal_us":{:.9g},"edge_millicores":{:.9g},"edge_is_plateau":{},"recommended":{},"reason":"{}",)"
                  R"("thresholds":[)",
-                 wishes.request_millicores, wishes.slope_millicores,
+                 wishes.request_millicores, advice.slope_millicores,
                  in_seconds(wishes.reaction), advice.goal_us, advice.edge_millicores,
                  advice.edge_is_plateau, advice.recommended ? std::to_string(*advice.recommended) : "null",
                  http::json_escape(advice.reason));
@@ -73,10 +90,12 @@ std::string to_json(const Advice& advice, const Wishes& wishes) {
   for (const Threshold& at : advice.thresholds) {
     fmt::format_to(to,
                    R"({}{{"target_percent":{},"cpu_millicores":{:.9g},"rate":{:.9g},"headroom_millicores":{:.9g},)"
-                   R"("growth":{:.9g},"ramp_seconds":{:.9g},"p99_us":{:.9g},"spread_percent":{:.9g},)"
-                   R"("can_trigger":{}}})",
+                   R"("growth":{:.9g},"acts_from_millicores":{:.9g},"ramp_seconds":{:.9g},)"
+                   R"("slope_millicores":{:.9g},"p99_us":{:.9g},"chance_seconds":{:.9g},"can_trigger":{},)"
+                   R"("replicas_at_rest":{}}})",
                    separator, at.target_percent, at.cpu_millicores, at.rate, at.headroom_millicores, at.growth,
-                   at.ramp_seconds, at.p99_us, at.spread_percent, at.can_trigger);
+                   at.acts_from_millicores, at.ramp_seconds, at.slope_millicores, at.p99_us, at.chance_seconds,
+                   at.can_trigger, at.replicas_at_rest);
     separator = ",\n  ";
   }
   return json + "\n]}";

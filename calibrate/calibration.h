@@ -44,7 +44,7 @@ struct Step {
   bool saturated = false;  // true when the server could not do in the time what was asked of it
   double billed_ms = 0;    // CPU time until then, idle included
   // Of good answers and refusals alike. `p99_smooth_us` is the same of this step pooled with its neighbours, so that it
-  // never falls from one step to a higher one.
+  // never falls from one step to a higher one; 0 where all of them together had too few.
   double p50_us = 0;
   double p99_us = 0;
   double p99_smooth_us = 0;
@@ -84,11 +84,13 @@ struct Calibration {
 
   std::string server;   // its URL, or "own"
   std::string request;  // "GET /load?ms=5"
+  uint64_t seed = 1;    // of the arrivals
   std::string engine;   // empty where unknown
   uint32_t workers = 0; // 0 where unknown
   std::string judge;    // whose counter the CPU is by, for people
   double limit_millicores = 0;
-  std::string limit_from;          // for people
+  std::string limit_from;      // for people
+  bool limit_is_quota = true;  // false: it is what the server's workers can use, and nothing holds them back
   std::vector<std::string> notes;  // what stood in the way of a better measurement, a sentence each
 
   std::optional<double> idle_millicores;  // measured without a request
@@ -99,6 +101,10 @@ struct Calibration {
   std::vector<Step> overload;  // at the limit and beyond, by rising rate
   double plateau_millicores = 0;  // billed while overloaded; 0 when that much load did not saturate it
 
+  // True when what is billed while overloaded is the limit, give or take some percents.
+  [[nodiscard]] bool limit_cuts() const { return plateau_millicores >= 0.97 * limit_millicores; }
+  // True when a quota was seen to end the line.
+  [[nodiscard]] bool limit_was_in_force() const { return limit_is_quota && plateau_millicores > 0; }
   // Where the line reaches the plateau. 0 when there is none of them.
   [[nodiscard]] double bend_rate() const { return line && plateau_millicores > 0 ? line->rate(plateau_millicores) : 0; }
 };

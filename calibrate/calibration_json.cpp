@@ -84,11 +84,13 @@ std::string to_json(const Calibration& calibration, std::string_view advice) {
       machine.cpus);
   const auto to = std::back_inserter(out);
   fmt::format_to(to,
-                 "\"server\":{},\"request\":{},\"engine\":{},\"workers\":{},\n\"judge\":{},\n"
-                 "\"limit_millicores\":{},\"limit_from\":{},\n\"notes\":{},\n\"idle_millicores\":{},\n",
-                 json_text(calibration.server), json_text(calibration.request), json_text(calibration.engine),
+                 "\"server\":{},\"request\":{},\"seed\":{},\"engine\":{},\"workers\":{},\n\"judge\":{},\n"
+                 "\"limit_millicores\":{},\"limit_from\":{},\"limit_is_quota\":{},\n\"notes\":{},\n"
+                 "\"idle_millicores\":{},\n",
+                 json_text(calibration.server), json_text(calibration.request), calibration.seed,
+                 json_text(calibration.engine),
                  calibration.workers, json_text(calibration.judge), json_number(calibration.limit_millicores),
-                 json_text(calibration.limit_from), json_list(calibration.notes, json_text),
+                 json_text(calibration.limit_from), calibration.limit_is_quota, json_list(calibration.notes, json_text),
                  json_number(calibration.idle_millicores));
   fmt::format_to(
       to, "\"routes\":{},\n\"burns\":{},\n\"steps\":{},\n\"line\":{},\n\"overload\":{},\n",
@@ -155,6 +157,10 @@ class Reader {
     if (from_[key].get(items) != simdjson::SUCCESS) return refuse(key, "a list");
     size_t index = 0;
     for (const dom::element item : items) read(Reader(item, fmt::format("{}[{}]", name_of(key), index++), problem_));
+  }
+
+  void require(bool holds, std::string_view problem) {
+    if (!holds && problem_.empty()) problem_ = fmt::format("in {} {}", where_, problem);
   }
 
   // What was to be an object, where it is to be a text.
@@ -232,6 +238,8 @@ Step step_of(Reader from) {
   step.p99_us = from.amount("p99_us");
   step.p99_smooth_us = from.amount("p99_smooth_us");
   step.client_late_share = from.amount("client_late_share");
+  from.require(step.good + step.refused + step.failed == step.due, "good, refused and failed do not add up to due");
+  from.require(step.p50_us <= step.p99_us, "p50_us is greater than p99_us");
   return step;
 }
 
@@ -252,11 +260,13 @@ Calibration calibration_of(Reader& from) {
   calibration.machine = machine_of(from.object("machine"));
   calibration.server = from.text("server");
   calibration.request = from.text("request");
+  calibration.seed = from.count("seed", UINT64_MAX);
   calibration.engine = from.text("engine");
   calibration.workers = static_cast<uint32_t>(from.count("workers", UINT32_MAX));
   calibration.judge = from.text("judge");
   calibration.limit_millicores = from.amount("limit_millicores");
   calibration.limit_from = from.text("limit_from");
+  calibration.limit_is_quota = from.flag("limit_is_quota");
   from.each("notes", [&](Reader note) { calibration.notes.push_back(note.itself()); });
   if (from.has("idle_millicores")) calibration.idle_millicores = from.figure("idle_millicores");
   from.each("routes", [&](Reader route) { calibration.routes.push_back(route_of(route)); });

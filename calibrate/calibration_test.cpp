@@ -95,6 +95,8 @@ TEST(CalibrationJson, SaysWhatIsWrongWithIt) {
       {"\"steps\":[\n  {", "\"steps\":[7,{", "steps[0].asked_share is missing"},
       {"\"seconds\":4,\"due\":80", "\"seconds\":0,\"due\":80", "steps[1].seconds is not a number greater than 0"},
       {"\"due\":80", "\"due\":80.5", "steps[1].due is not a whole number"},
+      {"\"due\":80", "\"due\":79", "in steps[1] good, refused and failed do not add up to due"},
+      {"\"p99_us\":7900", "\"p99_us\":5199", "in steps[1] p50_us is greater than p99_us"},
       {"\"cost_ms\":5", "\"cost_ms\":0", "line.cost_ms is not a number greater than 0"},
       {"\"cost_ms\":5", "\"cost_ms\":-5", "line.cost_ms is not"},
       {"\"line\":{", "\"line\":5,\"x\":{", "line is not an object"},
@@ -148,7 +150,7 @@ void expect_finite(const Calibration& calibration, std::string_view json) {
     figures.insert(figures.end(), {advice->goal_us, advice->edge_millicores});
     for (const Threshold& at : advice->thresholds) {
       figures.insert(figures.end(), {at.cpu_millicores, at.rate, at.headroom_millicores, at.growth, at.ramp_seconds,
-                                     at.p99_us, at.spread_percent});
+                                     at.p99_us, at.slope_millicores, at.chance_seconds});
     }
     EXPECT_FALSE(to_text(*advice, calibration, {}).empty());
   }
@@ -193,7 +195,7 @@ TEST(CalibrationText, ShowsAllThatWasMeasured) {
            "idle      0.00m\n",
            "line      CPU = 0.01m + 5.0000 ms x rate, by 9 steps, off by 0.00m (0.000 % of the "
            "limit) at most\n",
-           "bend      at 100.0/s, where the limit cuts at 499.8m\n",
+           "bend      at 100/s, where the limit cuts at 499.8m\n",
            "GET /api/info         200/s      41.2 us      40.9 us  -0.7 %\n",
            "POST /echo            200/s      47.5 us\n",
            "burn      0.1 ms      5 ms    100 ms\nerror    +0.21 %   +0.01 %   -0.01 %\n",

@@ -34,7 +34,7 @@ std::string counted(uint32_t count, std::string_view one) {
 
 // Three digits or more, and none that nobody could have measured.
 std::string rate_text(double rate) {
-  return rate < 100 ? fmt::format("{:.1f}/s", rate) : fmt::format("{:.0f}/s", rate);
+  return rate < 99.95 ? fmt::format("{:.1f}/s", rate) : fmt::format("{:.0f}/s", rate);
 }
 
 std::string percent_of(double part, double whole) { return fmt::format("{:+.1f} %", 100 * (part / whole - 1)); }
@@ -85,7 +85,9 @@ void line(std::string& text, const Calibration& calibration) {
     text += " at most\n";
   }
   if (calibration.plateau_millicores > 0) {
-    const std::string cuts = fmt::format("the limit cuts at {:.1f}m", calibration.plateau_millicores);
+    const bool by_limit = calibration.limit_is_quota && calibration.limit_cuts();
+    const std::string cuts = fmt::format("{} {:.1f}m", by_limit ? "the limit cuts at" : "the server uses no more than",
+                                         calibration.plateau_millicores);
     const double rate = calibration.bend_rate();
     fmt::format_to(out, "{:<10}{}\n", "bend", rate > 0 ? fmt::format("at {}, where {}", rate_text(rate), cuts) : cuts);
   }
@@ -121,12 +123,12 @@ void burns(std::string& text, std::span<const BurnError> burns) {
   }
 }
 
-// Of many refusals the median is that of a refusal.
 void step(std::string& text, const Step& step, double share, std::string_view off) {
   const auto out = std::back_inserter(text);
   const auto time = [](double us) { return us > 0 ? load::time_text(us) : "-"; };
+  const std::string p50 = step.refused > 0 ? "-" : time(step.p50_us);  // it might be that of a refusal
   fmt::format_to(out, "{:>8.0f} % {:>9} {:>8.1f}m {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}", 100 * share,
-                 rate_text(step.rate()), step.cpu_millicores(), off, step.refused > 0 ? "-" : time(step.p50_us),
+                 rate_text(step.rate()), step.cpu_millicores(), off, p50,
                  time(step.p99_us), step.refused, step.failed, rate_text(step.goodput()));
   if (step.client_late_share >= kLateShareShown) {
     fmt::format_to(out, "  {:.1f} % sent late", 100 * step.client_late_share);

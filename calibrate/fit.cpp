@@ -30,7 +30,7 @@ std::optional<Line> fit_line(std::span<const Point> points) {
   return line;
 }
 
-std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load, uint64_t least) {
+std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load) {
   struct Pool {
     base::HdrHistogram histogram;
     size_t steps = 1;
@@ -41,7 +41,7 @@ std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_loa
     }
   };
   std::vector<Pool> pools;
-  const auto is_small = [&](const Pool& pool) { return pool.histogram.count() < std::max<uint64_t>(least, 1); };
+  const auto is_small = [](const Pool& pool) { return pool.histogram.count() < kP99Least; };
   for (const base::HdrHistogram& histogram : by_rising_load) {
     Pool pool{.histogram = histogram};
     while (!pools.empty() && (is_small(pools.back()) || (!is_small(pool) && pools.back().p99() > pool.p99()))) {
@@ -56,6 +56,7 @@ std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_loa
     pools.pop_back();
   }
   std::vector<double> figures;
+  if (!pools.empty() && is_small(pools.front())) return std::vector<double>(by_rising_load.size());
   for (const Pool& pool : pools) figures.insert(figures.end(), pool.steps, static_cast<double>(pool.p99()));
   return figures;
 }

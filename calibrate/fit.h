@@ -22,9 +22,10 @@ struct Point {
 
 // The 99th percentile of each histogram, where those that would make it fall from one to the next are taken together
 // until none does (pool adjacent violators): more load does not make a server faster, few samples do. Percentiles are
-// of the pooled histograms, never averaged. Neighbours are taken together as well until they have `least` values, of
-// which the 99th percentile is more than the largest; the last with the one before. As many figures as histograms.
+// of the pooled histograms, never averaged. Neighbours are taken together as well until they have kP99Least values, of
+// which the 99th percentile is more than the largest; the last with the one before. As many figures as histograms, all
+// 0 where there are not so many values.
 inline constexpr uint64_t kP99Least = 100;
-std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load, uint64_t least = kP99Least);
+std::vector<double> smooth_p99(std::span<const base::HdrHistogram> by_rising_load);
 
 }  // namespace kiln::calibrate

@@ -54,23 +54,25 @@ struct SmoothCase {
 TEST(SmoothP99, NeverFalls) {
   const SmoothCase cases[] = {
       {"nothing", {}, {}},
-      {"one", {of({{7, 10}})}, {7}},
-      {"rising already", {of({{5, 10}}), of({{6, 10}}), of({{6, 10}}), of({{9, 10}})}, {5, 6, 6, 9}},
-      {"a fall is pooled: 99 % of all do not exceed 5", {of({{9, 1}}), of({{5, 199}})}, {5, 5}},
-      {"not averaged", {of({{900, 50}}), of({{100, 50}})}, {900, 900}},
-      {"what was pooled may fall below the one before", {of({{6, 100}}), of({{9, 1}}), of({{5, 300}})}, {6, 6, 6}},
-      {"an empty one goes with the next", {of({}), of({{5, 10}}), of({}), of({{9, 10}})}, {5, 5, 9, 9}},
-      {"the last with the one before", {of({{5, 10}}), of({{9, 10}}), of({}), of({})}, {5, 9, 9, 9}},
+      {"one", {of({{7, 100}})}, {7}},
+      {"rising already", {of({{5, 100}}), of({{6, 100}}), of({{6, 100}}), of({{9, 100}})}, {5, 6, 6, 9}},
+      {"a fall is pooled: 99 % of all do not exceed 5", {of({{9, 100}}), of({{5, 19'900}})}, {5, 5}},
+      {"not averaged", {of({{900, 500}}), of({{100, 500}})}, {900, 900}},
+      {"what was pooled may fall below the one before",
+       {of({{6, 10'000}}), of({{9, 100}}), of({{5, 30'000}})},
+       {6, 6, 6}},
+      {"an empty one goes with the next", {of({}), of({{5, 100}}), of({}), of({{9, 100}})}, {5, 5, 9, 9}},
+      {"the last with the one before", {of({{5, 100}}), of({{9, 100}}), of({}), of({})}, {5, 9, 9, 9}},
       {"all empty", {of({}), of({})}, {0, 0}},
   };
-  for (const SmoothCase& row : cases) EXPECT_EQ(smooth_p99(row.histograms, 1), row.figures) << row.name;
+  for (const SmoothCase& row : cases) EXPECT_EQ(smooth_p99(row.histograms), row.figures) << row.name;
 }
 
 TEST(SmoothP99, TakesFewValuesTogether) {
   const SmoothCase cases[] = {
       {"until they are enough", {of({{5, 40}}), of({{6, 60}}), of({{9, 100}})}, {6, 6, 9}},
       {"the last with the one before", {of({{5, 100}}), of({{9, 99}})}, {9, 9}},
-      {"all of them", {of({{5, 10}}), of({{9, 10}}), of({{7, 10}})}, {9, 9, 9}},
+      {"not enough even so", {of({{5, 10}}), of({{9, 10}}), of({{7, 10}})}, {0, 0, 0}},
   };
   for (const SmoothCase& row : cases) EXPECT_EQ(smooth_p99(row.histograms), row.figures) << row.name;
 }

@@ -41,10 +41,10 @@ bool is_object_name(std::string_view text) {
   }
 }
 
-std::vector<File> patch_files(const PatchOptions& options) {
+std::string patch_text(const PatchOptions& options) {
   CHECK(is_object_name(options.name));
   static constexpr std::string_view kKustomization =
-      R"(# What kiln calibrate recommends, or was asked for. Name this folder last under components: of an overlay.
+      R"({begins} Name this folder last under components: of an overlay.
 apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 patches:
@@ -55,10 +55,7 @@ patches:
       - op: add
         path: /spec/template/spec/containers/0/resources/requests/cpu
         value: {request}
-      - op: add
-        path: /spec/template/spec/containers/0/resources/limits/cpu
-        value: {limit}
-  - target:
+{limit}  - target:
       kind: HorizontalPodAutoscaler
       name: '{name}'
     patch: |
@@ -73,11 +70,15 @@ patches:
         path: /spec/metrics/0/resource/target/averageUtilization
         value: {target}
 )";
-  return {{.name = "kustomization.yaml",
-           .text = fmt::format(kKustomization, fmt::arg("name", expression_of(options.name)),
-                               fmt::arg("request", quantity(options.request_millicores)),
-                               fmt::arg("limit", quantity(options.limit_millicores)),
-                               fmt::arg("target", options.target_percent))}};
+  static constexpr std::string_view kLimit =
+      R"(      - op: add
+        path: /spec/template/spec/containers/0/resources/limits/cpu
+        value: {}
+)";
+  const std::string limit = options.limit_millicores ? fmt::format(kLimit, quantity(*options.limit_millicores)) : "";
+  return fmt::format(kKustomization, fmt::arg("begins", kPatchBegins), fmt::arg("name", expression_of(options.name)),
+                     fmt::arg("request", quantity(options.request_millicores)), fmt::arg("limit", limit),
+                     fmt::arg("target", options.target_percent));
 }
 
 }  // namespace kiln::calibrate

@@ -22,25 +22,30 @@ TEST(ObjectName, IsADnsSubdomain) {
 }
 
 TEST(Patch, IsOneComponent) {
-  const auto files = patch_files(
-      {.name = "kiln", .request_millicores = 150.4, .limit_millicores = 500, .target_percent = 60});
-  ASSERT_EQ(files.size(), 1U);
-  EXPECT_EQ(files[0].name, "kustomization.yaml");
+  const std::string text =
+      patch_text({.name = "kiln", .request_millicores = 150.4, .limit_millicores = 500, .target_percent = 60});
+  EXPECT_TRUE(text.starts_with(kPatchBegins)) << text;
   for (const char* expected : {"kind: Component\n", "name: 'kiln'\n", "requests/cpu\n        value: 150m\n",
                                "limits/cpu\n        value: 500m\n", "averageUtilization\n        value: 60\n"}) {
-    EXPECT_NE(files[0].text.find(expected), std::string::npos) << expected << "\n" << files[0].text;
+    EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n" << text;
   }
 }
 
+TEST(Patch, LeavesALimitThatWasNotMeasuredAlone) {
+  const std::string text = patch_text({.request_millicores = 150, .target_percent = 60});
+  EXPECT_EQ(text.find("limits"), std::string::npos) << text;
+  EXPECT_NE(text.find("value: 150m\n  - target:\n"), std::string::npos) << text;
+}
+
 TEST(Patch, TakesANameByTheLetter) {
-  const auto files = patch_files({.name = "a.b", .request_millicores = 1, .limit_millicores = 1, .target_percent = 30});
-  EXPECT_NE(files[0].text.find("name: 'a\\.b'\n"), std::string::npos) << "a dot in a target is any character";
+  const std::string text = patch_text({.name = "a.b", .request_millicores = 1, .target_percent = 30});
+  EXPECT_NE(text.find("name: 'a\\.b'\n"), std::string::npos) << "a dot in a target is any character";
 }
 
 TEST(Patch, GivesAtLeastAMillicore) {
-  const auto files = patch_files({.request_millicores = 0.2, .limit_millicores = 1.5, .target_percent = 30});
-  EXPECT_NE(files[0].text.find("value: 1m\n"), std::string::npos) << files[0].text;
-  EXPECT_NE(files[0].text.find("value: 2m\n"), std::string::npos) << files[0].text;
+  const std::string text = patch_text({.request_millicores = 0.2, .limit_millicores = 1.5, .target_percent = 30});
+  EXPECT_NE(text.find("value: 1m\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("value: 2m\n"), std::string::npos) << text;
 }
 
 }  // namespace

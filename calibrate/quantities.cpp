@@ -13,6 +13,8 @@ std::string cpu_text(double millicores) {
   return size < 1000 ? fmt::format("{:.4g}m", millicores) : fmt::format("{:.0f}m", millicores);
 }
 
+double round_down(double millicores) { return std::floor(100 * millicores) / 100; }
+
 std::string seconds_text(double seconds) {
   return seconds < 10 ? fmt::format("{:g} s", std::floor(seconds * 10) / 10)
                       : fmt::format("{:.0f} s", std::floor(seconds));

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-// Times in steps below the limit.
+// How long each phase lasts, as a multiple of a step below the limit: so that all of it takes 80 s by default.
 constexpr double kIdleSteps = 0.6;
 constexpr double kPilotSteps = 0.3;
 constexpr double kRouteSteps = 0.37;
@@ -42,7 +43,10 @@ constexpr std::array kBurnSizes = {0.1, 1.0, 5.0, 20.0, 100.0};  // milliseconds
 constexpr int kStepsMin = 3;
 constexpr double kStepRequestsMin = 5;
 constexpr double kBurnShare = 0.8;  // of the limit
+constexpr double kBurnRateMax = 4000;  // which the client sends with ease
 constexpr double kRouteRate = 200;
+
+constexpr std::chrono::milliseconds kBillMax{200};  // a reading that took longer is of nobody knows when
 
 constexpr double kPilotRate = 5;
 constexpr double kPilotRateBlind = 1000;  // no more while the counter stands still
@@ -50,10 +54,11 @@ constexpr int kPilotsMax = 6;
 constexpr double kPilotShare = 0.1;  // of the limit: enough to go by
 constexpr double kPilotAim = 0.3;
 
-constexpr double kLateShareMax = 0.01;
-constexpr double kOffShareMax = 0.01;  // of the limit, that a step may lie off the line
+constexpr double kLateShareNoted = 0.01;
+constexpr double kOffShareNoted = 0.01;  // of the limit, that a step lies off the line
 constexpr double kPlateauShareMin = 0.97;
-constexpr double kPlateauShareMax = 1.03;
+constexpr double kPlateauShareMax = 1.1;  // a quota is enforced in slices, and not to the last of them
+constexpr double kStepSecondsShort = 2;   // ten periods of the quota are no average
 
 struct Route {
   std::string_view method;
@@ -80,12 +85,14 @@ struct Load {
   double rate = 0;
   double seconds = 0;
   profile::Arrivals arrivals = profile::Arrivals::Uniform;
+  uint64_t seed = 1;
 };
 
 struct Outcome {
   load::Report report;
   uint64_t good = 0;
-  double billed_ms = 0;                     // without idling
+  double elapsed = 0;                       // seconds, until the bill was read
+  double billed_ms = 0;                     // by then, without idling
   std::optional<double> steady_millicores;  // between the first whole second and the last, idling included
 };
 
@@ -112,7 +119,8 @@ class Run {
     found_.started_at = in_seconds(std::chrono::system_clock::now().time_since_epoch());
     found_.request = "GET " + load::printable(subject_.url.target);
     using Phase = base::Result<void> (Run::*)();
-    for (const Phase phase : {&Run::rest, &Run::pilot, &Run::routes, &Run::burns, &Run::steps, &Run::overload}) {
+    for (const Phase phase :
+         {&Run::measure_idle, &Run::pilot, &Run::routes, &Run::burns, &Run::steps, &Run::overload}) {
       if (const auto done = (this->*phase)(); !done) return std::unexpected(done.error());
       if (found_.interrupted) break;
     }
@@ -159,6 +167,7 @@ class Run {
                                    .profile_text = "",
                                    .profile = {},
                                    .arrivals = load.arrivals,
+                                   .seed = load.seed,
                                    .shard = {},
                                    .start = {}};
     options.url.target = load.target;
@@ -179,10 +188,11 @@ class Run {
       const double passed = static_cast<double>(index + 1);
       tell(load.doing, passed);
       if (passed > load.seconds) return;  // what is left of the queue
-      const auto now = Clock::now();
+      const auto asked = Clock::now();
       const auto bill = subject_.bill();
-      if (!bill) return;
-      last = {.at = now, .bill = *bill};
+      const auto answered = Clock::now();
+      if (!bill || answered - asked > kBillMax) return;
+      last = {.at = asked + (answered - asked) / 2, .bill = *bill};
       if (!first) first = last;
     };
     const auto before = bill_at_rest();
@@ -198,7 +208,8 @@ class Run {
 
     Outcome out;
     out.good = report->due - report->errors();
-    out.billed_ms = 1000 * in_seconds(*after - *before) - idle() * in_seconds(Clock::now() - began);
+    out.elapsed = in_seconds(Clock::now() - began);
+    out.billed_ms = 1000 * in_seconds(*after - *before) - idle() * out.elapsed;
     if (first && last->at > first->at) {
       out.steady_millicores = 1000 * in_seconds(last->bill - first->bill) / in_seconds(last->at - first->at);
     }
@@ -228,15 +239,16 @@ class Run {
     return std::ranges::max_element(report.statuses, {}, [](const auto& status) { return status.second; })->first;
   }
 
-  // Of what is measured beside the request itself: not every server has it.
-  bool has_success(const Load& load, const Outcome& outcome) {
-    if (outcome.good > 0) return true;
-    found_.notes.push_back(fmt::format("{} is left out: it was answered with {}.", load.doing,
-                                       commonest_status(outcome.report)));
+  // Of what is measured beside the request itself: not every server has it, or can do so much of it.
+  bool all_are_good(const Load& load, const Outcome& outcome) {
+    const load::Report& report = outcome.report;
+    if (report.errors() == 0) return true;
+    found_.notes.push_back(fmt::format("Left out: {}, of which {} of {} requests failed, most with {}.", load.doing,
+                                       report.errors(), report.due, commonest_status(report)));
     return false;
   }
 
-  base::Result<void> rest() {
+  base::Result<void> measure_idle() {
     const double time = kIdleSteps * step_;
     tell("idle", 0);
     const auto before = bill_at_rest();
@@ -318,7 +330,7 @@ class Run {
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) return {};
       const auto after = booked_ms(route.label);
-      if (!has_success(load, *outcome)) continue;
+      if (!all_are_good(load, *outcome)) continue;
       const auto requests = static_cast<double>(outcome->report.answers);
       found_.routes.push_back({.request = request,
                                .requests = outcome->report.answers,
@@ -333,7 +345,7 @@ class Run {
   base::Result<void> burns() {
     if (!subject_.is_kiln) return {};
     for (const double size : kBurnSizes) {
-      const double rate = kBurnShare * limit() / size;
+      const double rate = std::min(kBurnShare * limit() / size, kBurnRateMax);
       const Load load{.doing = fmt::format("burns of {:g} ms", size),
                       .target = load_target(size),
                       .rate = rate,
@@ -341,7 +353,7 @@ class Run {
       auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) return {};
-      if (!has_success(load, *outcome)) continue;
+      if (!all_are_good(load, *outcome)) continue;
       found_.burns.push_back({.asked_ms = size,
                               .burns = outcome->good,
                               .billed_ms = outcome->billed_ms / static_cast<double>(outcome->good)});
@@ -349,7 +361,7 @@ class Run {
     return {};
   }
 
-  Step step_of(const Load& load, double share, const Outcome& outcome) const {
+  [[nodiscard]] Step step_of(const Load& load, double share, const Outcome& outcome) const {
     const load::Report& report = outcome.report;
     const auto refused = report.statuses.find(503);
     Step step{.asked_share = share,
@@ -359,10 +371,13 @@ class Run {
               .refused = refused == report.statuses.end() ? 0 : refused->second};
     step.failed = step.due - step.good - step.refused;
     step.finished = report.seconds;
-    step.billed_ms = std::max(outcome.billed_ms + idle() * load.seconds, 0.0);
     step.p50_us = static_cast<double>(report.latency.value_at_percentile(50));
     step.p99_us = static_cast<double>(report.latency.value_at_percentile(99));
     step.client_late_share = static_cast<double>(report.late_by_client) / static_cast<double>(report.due);
+    step.saturated = is_saturated(step, found_.steps.empty() ? step.p50_us : found_.steps.front().p50_us);
+    step.billed_ms = std::max(outcome.billed_ms + idle() * load.seconds, 0.0);
+    // A bill that has waited in a full queue has what was done for nobody since the last answer, too.
+    if (step.saturated && subject_.bill_costs) step.billed_ms *= std::min(step.finished / outcome.elapsed, 1.0);
     return step;
   }
 
@@ -370,32 +385,45 @@ class Run {
     std::vector<base::HdrHistogram> latencies;
     for (const double share : kShares) {
       if (!has_enough(rate_for(share))) continue;
-      // As of many people who know nothing of each other: evenly spaced requests would never meet. All steps have the
-      // same seed, so that they differ in nothing but the rate.
+      // As of many people who know nothing of each other: evenly spaced requests would never meet. Each step has a seed
+      // of its own: one crowd of requests, met again in every step, would bend all of the curve.
       const Load load{.doing = fmt::format("{:.0f} % of the limit", 100 * share),
                       .target = subject_.url.target,
                       .rate = rate_for(share),
                       .seconds = step_,
-                      .arrivals = profile::Arrivals::Poisson};
+                      .arrivals = profile::Arrivals::Poisson,
+                      .seed = options_.seed * kShares.size() + found_.steps.size()};
       auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) break;
-      Step step = step_of(load, share, *outcome);
-      step.saturated = is_saturated(step, found_.steps.empty() ? step.p50_us : found_.steps.front().p50_us);
+      const Step step = step_of(load, share, *outcome);
       // The pilot's rate was another one, at which a request may cost more.
       if (!step.saturated && step.billed_ms > 0) cost_ms_ = outcome->billed_ms / static_cast<double>(step.due);
       found_.steps.push_back(step);
       latencies.push_back(outcome->report.latency);
     }
+    sort_by_rate(latencies);
     return fit(latencies);
   }
 
+  // Of two rates that lie close the higher may have been given fewer arrivals.
+  void sort_by_rate(std::vector<base::HdrHistogram>& latencies) {
+    std::vector<std::pair<Step, base::HdrHistogram>> both;
+    for (size_t i = 0; i < latencies.size(); ++i) both.emplace_back(found_.steps[i], std::move(latencies[i]));
+    std::ranges::stable_sort(both, {}, [](const auto& one) { return one.first.rate(); });
+    for (size_t i = 0; i < latencies.size(); ++i) std::tie(found_.steps[i], latencies[i]) = std::move(both[i]);
+  }
+
   base::Result<void> fit(const std::vector<base::HdrHistogram>& latencies) {
-    const std::vector<double> smooth = smooth_p99(latencies);
+    // What queues in a saturated step is a matter of how long that lasts.
+    std::vector<base::HdrHistogram> in_time;
+    for (size_t i = 0; i < latencies.size(); ++i) {
+      if (!found_.steps[i].saturated) in_time.push_back(latencies[i]);
+    }
+    const std::vector<double> smooth = smooth_p99(in_time);
     std::vector<Point> points;
-    for (size_t i = 0; i < found_.steps.size(); ++i) {
-      Step& step = found_.steps[i];
-      step.p99_smooth_us = smooth[i];
+    for (Step& step : found_.steps) {
+      step.p99_smooth_us = step.saturated ? step.p99_us : smooth[points.size()];
       if (!step.saturated) points.push_back({.rate = step.rate(), .millicores = step.cpu_millicores()});
     }
     note_steps(found_.steps.size() - points.size());
@@ -410,7 +438,7 @@ class Run {
       return base::error(fmt::format("{} does not grow with the rate of {}: it costs too little beside what else the "
                                      "server does", found_.judge, found_.request));
     }
-    if (found_.line->residual_max_millicores > kOffShareMax * limit()) {
+    if (found_.line->residual_max_millicores > kOffShareNoted * limit()) {
       found_.notes.push_back(fmt::format("The steps are no straight line, off by up to {:.1f} % of the limit: what is "
                                          "computed of it is rough.",
                                          100 * found_.line->residual_max_millicores / limit()));
@@ -426,9 +454,12 @@ class Run {
       due += step.due;
       failed += step.failed;
     }
-    if (late_most > kLateShareMax) {
+    if (late_most > kLateShareNoted) {
       found_.notes.push_back(fmt::format("Up to {:.0f} % of a step's requests went out late because this machine was "
                                          "busy: latencies are too high.", 100 * late_most));
+    }
+    if (step_ < kStepSecondsShort) {
+      found_.notes.push_back(fmt::format("Steps of {:g} s are short: no figure is worth much.", step_));
     }
     if (failed > 0) {
       found_.notes.push_back(fmt::format("{} of {} requests below the limit failed: what those cost is part of the "
@@ -456,7 +487,6 @@ class Run {
       if (found_.interrupted) return {};
       Step step = step_of(load, share, *outcome);
       step.p99_smooth_us = step.p99_us;
-      step.saturated = is_saturated(step, found_.steps.front().p50_us);
       found_.overload.push_back(step);
       // Without two whole seconds: over all of it, until the queue was empty.
       found_.plateau_millicores =
@@ -469,6 +499,7 @@ class Run {
   void note_plateau() {
     const double plateau = found_.plateau_millicores;
     if (plateau <= 0 || plateau > kPlateauShareMax * limit()) {
+      found_.plateau_millicores = 0;
       found_.notes.push_back(fmt::format("The server did more than a limit of {} allows: that is not in force.",
                                          cpu_text(limit())));
     } else if (plateau < kPlateauShareMin * limit()) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string_view>
 
@@ -16,6 +17,7 @@ inline constexpr std::chrono::milliseconds kStepMin{200};
 
 struct RunOptions {
   std::chrono::nanoseconds step = kStepUsual;  // of each rate below the limit; all else lasts in proportion
+  uint64_t seed = 1;                           // of the arrivals
   // What is being done, and how many seconds of how many are over; once a second.
   std::function<void(std::string_view doing, double done, double planned)> progress;
   std::function<bool()> interrupted;  // asked ten times a second; true ends the run

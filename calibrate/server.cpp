@@ -51,17 +51,24 @@ struct Child {
   char* const* environment = nullptr;
 
   [[noreturn]] void become() const {
-    constexpr int kNotStarted = 127;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(kNotStarted);  // it has died before
     ::setpgid(0, 0);  // Ctrl-C is for the one who measures
-    bool ready = true;
-    for (const base::Fd& entrance : entrances) ready = ready && ::write(entrance.get(), "0", 1) == 1;
-    if (cpus) ready = ready && ::sched_setaffinity(0, sizeof *cpus, &*cpus) == 0;
-    ready = ready && ::dup2(output, STDOUT_FILENO) >= 0 && ::dup2(output, STDERR_FILENO) >= 0;
-    if (ready) ::execve("/proc/self/exe", arguments, environment);
+    for (const base::Fd& entrance : entrances) {
+      if (::write(entrance.get(), "0", 1) != 1) give_up("it may not enter its control group");
+    }
+    if (cpus && ::sched_setaffinity(0, sizeof *cpus, &*cpus) != 0) give_up("it gets none of its CPUs");
+    if (::dup2(output, STDOUT_FILENO) < 0 || ::dup2(output, STDERR_FILENO) < 0) give_up("it has no output");
+    ::execve("/proc/self/exe", arguments, environment);
+    give_up("/proc/self/exe cannot be executed");
+  }
+
+  [[noreturn]] void give_up(std::string_view why) const {
+    [[maybe_unused]] const ssize_t told = ::write(output, why.data(), why.size());
     ::_exit(kNotStarted);
   }
+
+  static constexpr int kNotStarted = 127;
 };
 
 // "port" of a line of the server's log that says it listens.

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <simdjson.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -106,15 +107,19 @@ std::vector<size_t> part_from_server(double quota_millicores, Calibration& facts
   return cpus;
 }
 
-// The limit that the server runs under; without one, what its workers can use.
+// Without a quota: what its workers can use.
+void take_cores_for_limit(Calibration& facts) {
+  facts.limit_millicores = 1000.0 * std::max(facts.workers, 1U);
+  facts.limit_from = "having a core for each worker, without a quota";
+  facts.limit_is_quota = false;
+}
+
+// The limit that the server runs under.
 void find_limit(const Server& server, Calibration& facts) {
-  if (const auto quota = server.cgroup().cpu_quota()) {
-    facts.limit_millicores = quota->cores * 1000;
-    facts.limit_from = server.has_group() ? "a control group of its own" : quota->source;
-  } else {
-    facts.limit_millicores = 1000.0 * std::max(facts.workers, 1U);
-    facts.limit_from = "no quota: a core for each worker";
-  }
+  const auto quota = server.cgroup().cpu_quota();
+  if (!quota) return take_cores_for_limit(facts);
+  facts.limit_millicores = quota->cores * 1000;
+  facts.limit_from = server.has_group() ? "a control group of its own" : quota->source;
 }
 
 }  // namespace
@@ -141,9 +146,8 @@ base::Result<Subject> own_subject(const OwnOptions& options) {
     if (group) {
       server_options.group.emplace(std::move(*group));
     } else if (options.quota_millicores) {
-      return base::error(fmt::format(
-          "--quota {:g}m: {}; run it as root, or in a container that has this limit and without --quota", quota,
-          group.error().what));
+      return base::error(fmt::format("--quota {:g}m: {}; run it {}in a container that has this limit and without "
+                                     "--quota", quota, group.error().what, ::geteuid() == 0 ? "" : "as root, or "));
     } else {
       facts.notes.push_back(fmt::format("No limit of {} could be set ({}).", cpu_text(quota), group.error().what));
     }
@@ -221,6 +225,8 @@ base::Result<Subject> remote_subject(const RemoteOptions& options) {
   } else if (cores && *cores > 0) {
     facts.limit_millicores = *cores * 1000;
     facts.limit_from = "kiln_cpu_limit_cores";
+  } else if (subject.is_kiln) {
+    take_cores_for_limit(facts);
   } else {
     return base::error(fmt::format("{} does not say the server's CPU limit: give it as --limit", where));
   }

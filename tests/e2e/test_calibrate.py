@@ -55,13 +55,13 @@ class CalibrateTest(KilnTest):
         self.assertFalse(groups_of(process.pid))
         return out, err
 
-    def fails(self, *arguments, words, status=1, **more):
+    def fails(self, *arguments, words, status=1, leaves=(), **more):
         """In one line, without a table."""
         out, err = self.calibrate(*arguments, status=status, **more)
         self.assertEqual((out, err.count("\n")), ("", 1), (out, err))
         for word in words:
             self.assertIn(word, err)
-        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {*leaves})
 
     def check_figures(self, found):
         """What holds of every calibration, whatever the machine."""
@@ -70,7 +70,7 @@ class CalibrateTest(KilnTest):
         self.assertGreaterEqual(len(found["steps"]), 3)
         rates = [step["rate"] for step in found["steps"]]
         self.assertEqual(rates, sorted(rates))
-        smooth = [step["p99_smooth_us"] for step in found["steps"]]
+        smooth = [step["p99_smooth_us"] for step in found["steps"] if not step["saturated"]]
         self.assertEqual(smooth, sorted(smooth))
         for step in found["steps"] + found["overload"]:
             self.assertEqual(step["due"], step["good"] + step["refused"] + step["failed"])
@@ -164,8 +164,8 @@ class AtUrl(CalibrateTest):
         self.assertEqual([burn["asked_ms"] for burn in found["burns"]], [0.1, 1, 5, 20])
         self.assertNotIn("GET /data?limit=50", [route["request"] for route in found["routes"]])
         notes = " ".join(found["notes"])
-        self.assertIn("cost of GET /data?limit=50 is left out: it was answered with 503.", notes)
-        self.assertIn("burns of 100 ms is left out: it was answered with 400.", notes)
+        for what, status in ((r"cost of GET /data\?limit=50", 503), ("burns of 100 ms", 400)):
+            self.assertRegex(notes, rf"Left out: {what}, of which (\d+) of \1 requests failed, most with {status}\.")
 
     def test_any_service_that_tells_of_its_cpu_is_measured(self):
         service = Service()
@@ -179,8 +179,21 @@ class AtUrl(CalibrateTest):
         self.assertIn("process_cpu_seconds_total", found["judge"])
         # One request a second more, each second.
         row = found["advice"]["thresholds"][0]
-        left = found["advice"]["edge_millicores"] - 1.1 * row["cpu_millicores"]
+        left = found["advice"]["edge_millicores"] - row["acts_from_millicores"]
         self.assertAlmostEqual(row["ramp_seconds"], max(left, 0) / found["line"]["cost_ms"], delta=0.01)
+
+    def test_of_a_kiln_without_a_limit_its_workers_are_the_limit(self):
+        server = self.start("--data-uri", "memory:", "--workers", "1", engine="auto")
+        out, err = self.calibrate(f"http://127.0.0.1:{server.port}", *SHORT, "--patch", "patch", "--format", "json",
+                                  status=1)
+        found = json.loads(out)
+        self.assertEqual((found["limit_millicores"], found["limit_is_quota"]), (1000, False))
+        self.assertIn("PROVISIONAL: no limit was in force", found["advice"]["reason"])
+        self.assertIn("--target", err)
+        self.assertFalse((self.folder / "patch").exists())
+        _, err = self.calibrate("--from", "calibration.json", "--patch", "patch", "--target", 70)
+        self.assertIn("a request of 100m and a target of 70 % written to patch", err)
+        self.assertNotIn("limits", (self.folder / "patch/kustomization.yaml").read_text())
 
     def test_failures_are_told_and_counted(self):
         service = Service(fails_each=25)
@@ -203,9 +216,11 @@ class AtUrl(CalibrateTest):
                 self.assertLess(len(service.peer.came), 5000)  # no flood while nothing is known
 
     def test_says_what_is_missing(self):
+        service = Service()
+        self.addCleanup(service.peer.close)
+        self.fails(service.peer.url, words=["--limit", "does not say"])
         server = self.start("--data-uri", "memory:", engine="auto")
         url = f"http://127.0.0.1:{server.port}"
-        self.fails(url, words=["--limit", "does not say"])
         self.fails(url, "--limit", "500m", "--metrics", url + "/livez", words=[url + "/livez", "neither", "--metrics"])
         self.fails(url + "/nowhere", "--limit", "500m", words=["/nowhere", "404", "success"])
         self.fails(url, "--limit", "50m", status=2, words=["--request 100m", "50m"])
@@ -281,7 +296,6 @@ class Mistakes(CalibrateTest):
                 (["http://x/", "--from", "a.json"], ["--from", "URL"]),
                 (["--from", "a.json", "--out", "b.json"], ["--from", "--out"]),
                 (["--from", "a.json", "--ms", "7"], ["--from", "--ms"]),
-                (["--target", "50"], ["--target", "--patch"]),
                 (["--target", "0"], ["--target", "0"]),
                 (["--format", "xml"], ["--format", "xml", "json"])):
             with self.subTest(arguments):
@@ -335,7 +349,7 @@ class FromFile(CalibrateTest):
             text = (self.folder / "patch/kustomization.yaml").read_text()
             self.assertRegex(text, rf"averageUtilization\n +value: {target or 90}\n")
             self.assertRegex(text, r"requests/cpu\n +value: 150m\n")
-            self.assertIn(f"{target or 90} %", err)
+            self.assertIn(f"a request of 150m, a limit of 600m and a target of {target or 90} %", err)
         self.assertEqual([path.name for path in (self.folder / "patch").iterdir()], ["kustomization.yaml"])
 
     def test_no_patch_without_a_target(self):
@@ -344,12 +358,18 @@ class FromFile(CalibrateTest):
         self.assertIn("--target", err)
         self.assertFalse((self.folder / "patch").exists())
 
+    def test_no_patch_with_a_target_that_never_scales_up(self):
+        out, err = self.calibrate("--from", self.file, "--patch", "patch", "--target", 600, status=1)
+        self.assertRegex(out, r"(?m)^ 600 % .* never scales up$")
+        self.assertIn("600 % never scales up", err)
+        self.assertFalse((self.folder / "patch").exists())
+
     def test_a_file_of_somebody_else_is_left_alone(self):
         (self.folder / "patch").mkdir()
         theirs = self.folder / "patch/kustomization.yaml"
         theirs.write_text("kind: Kustomization\n")
-        _, err = self.calibrate("--from", self.file, "--patch", "patch", "--target", 50, status=1)
-        self.assertIn("kustomization.yaml", err)
+        self.fails("--from", self.file, "--patch", "patch", "--target", 50, words=["kustomization.yaml"],
+                   leaves=["patch", "reference.json"])
         self.assertEqual(theirs.read_text(), "kind: Kustomization\n")
 
     def test_what_is_no_calibration_is_refused_in_a_line(self):
