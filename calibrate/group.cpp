@@ -36,8 +36,8 @@ int write_control(const std::string& path, std::string_view text) {
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
-bool offers_cpu(const std::string& directory) {
-  std::ifstream file(directory + "/cgroup.controllers");
+bool has_cpu(const std::string& list_of_controllers) {
+  std::ifstream file(list_of_controllers);
   for (std::string name; file >> name;) {
     if (name == "cpu") return true;
   }
@@ -54,7 +54,7 @@ std::string parent_on_v2(std::string directory) {
     directory = fs::path(directory).parent_path();
     if (!exists(directory + "/cgroup.procs")) return {};
     is_root = !exists(directory + "/cgroup.type");
-  } while (!offers_cpu(directory) && !is_root);
+  } while (!has_cpu(directory + "/cgroup.controllers") && !is_root);
   return directory;
 }
 
@@ -85,8 +85,11 @@ base::Result<Group> Group::open(double limit_millicores) {
   for (const std::string& parent : parents) {
     sweep(parent);
     std::string directory = fmt::format("{}/{}{}", parent, kPrefix, ::getpid());
-    // Where it is on already this changes nothing, and where it cannot be, the limit below fails.
-    if (own.version() == 2) write_control(parent + "/cgroup.subtree_control", "+cpu");
+    const std::string handed_down = parent + "/cgroup.subtree_control";
+    if (own.version() == 2 && !has_cpu(handed_down)) {
+      // Where it cannot be, the limit below fails.
+      if (write_control(handed_down, "+cpu") == 0) group.switched_on_ = handed_down;
+    }
     // One of our own number is left from another life: in a container the first process is always number 1.
     if (::mkdir(directory.c_str(), 0755) != 0 &&
         (errno != EEXIST || ::rmdir(directory.c_str()) != 0 || ::mkdir(directory.c_str(), 0755) != 0)) {
@@ -114,10 +117,13 @@ base::Result<Group> Group::open(double limit_millicores) {
 }
 
 Group::Group(Group&& other) noexcept
-    : directories_(std::exchange(other.directories_, {})), entrances_(std::exchange(other.entrances_, {})) {}
+    : directories_(std::exchange(other.directories_, {})),
+      entrances_(std::exchange(other.entrances_, {})),
+      switched_on_(std::exchange(other.switched_on_, {})) {}
 
 Group::~Group() {
   for (const std::string& directory : directories_) ::rmdir(directory.c_str());
+  if (!switched_on_.empty()) write_control(switched_on_, "-cpu");
 }
 
 }  // namespace kiln::calibrate

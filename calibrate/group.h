@@ -29,6 +29,7 @@ class Group {
 
   std::vector<std::string> directories_;
   std::vector<std::string> entrances_;
+  std::string switched_on_;  // the file by which the CPU was handed down to it, where that was off before
 };
 
 }  // namespace kiln::calibrate

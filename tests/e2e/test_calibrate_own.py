@@ -14,18 +14,27 @@ from kiln import SLOW, eventually
 from test_calibrate import SHORT, CalibrateTest, groups_of
 
 
+def controllers_of(group):
+    return (group / "cgroup.controllers").read_text().split()
+
+
 def parents():
-    """Where kiln makes groups: below ours, which on version 1 are two; on version 2 beside it."""
+    """Where kiln makes groups: below ours, which on version 1 are two; on version 2 beside it, or higher up."""
     own = pathlib.Path(json.loads(kiln.run("doctor", "--format", "json").stdout)["cgroup"] or "/none")
-    if (own / "cgroup.type").exists():
-        return [own.parent]
+    if (own / "cgroup.controllers").exists():
+        parent = own.parent if (own / "cgroup.type").exists() else own
+        while (parent / "cgroup.type").exists() and "cpu" not in controllers_of(parent):
+            parent = parent.parent
+        return [parent]
     accounting = pathlib.Path(str(own).replace("/cgroup/cpu", "/cgroup/cpuacct", 1))
     return list(dict.fromkeys([own, accounting if accounting.exists() else own]))
 
 
 def why_no_group():
-    directory = parents()[0] / f"kiln-test-{os.getpid()}"
+    parent = parents()[0]
+    directory = parent / f"kiln-test-{os.getpid()}"
     try:
+        hand_cpu_down(parent)
         directory.mkdir()
     except OSError as error:
         return str(error)
@@ -35,6 +44,12 @@ def why_no_group():
         return f"{directory} has no limit of CPU"
     finally:
         directory.rmdir()
+
+
+def hand_cpu_down(parent):
+    """On version 2 groups have limits of what their parent hands down."""
+    if (parent / "cgroup.subtree_control").exists():
+        (parent / "cgroup.subtree_control").write_text("+cpu")
 
 
 def await_load(process):
