@@ -1,7 +1,6 @@
 #include "calibrate/run.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -13,18 +12,16 @@
 #include <vector>
 
 #include "calibrate/fit.h"
+#include "calibrate/meter.h"
 #include "calibrate/quantities.h"
 #include "calibrate/samples.h"
-#include "load/generator.h"
 #include "load/report.h"
-#include "profile/parse.h"
 
 namespace kiln::calibrate {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using std::chrono::nanoseconds;
 
 // How long each phase lasts, as a multiple of a step below the limit: so that all of it takes 80 s by default.
 constexpr double kIdleSteps = 0.6;
@@ -45,8 +42,6 @@ constexpr double kStepRequestsMin = 5;
 constexpr double kBurnShare = 0.8;  // of the limit
 constexpr double kBurnRateMax = 4000;  // which the client sends with ease
 constexpr double kRouteRate = 200;
-
-constexpr std::chrono::milliseconds kBillMax{200};  // a reading that took longer is of nobody knows when
 
 constexpr double kPilotRate = 5;
 constexpr double kPilotRateBlind = 1000;  // no more while the counter stands still
@@ -77,25 +72,6 @@ constexpr std::array kRoutes = {
     Route{"GET", "/data?limit=50", "/data", ""},
 };
 
-struct Load {
-  std::string doing;
-  std::string_view method = "GET";
-  std::string target;
-  std::string_view body = {};
-  double rate = 0;
-  double seconds = 0;
-  profile::Arrivals arrivals = profile::Arrivals::Uniform;
-  uint64_t seed = 1;
-};
-
-struct Outcome {
-  load::Report report;
-  uint64_t good = 0;
-  double elapsed = 0;                       // seconds, until the bill was read
-  double billed_ms = 0;                     // by then, without idling
-  std::optional<double> steady_millicores;  // between the first whole second and the last, idling included
-};
-
 // True when the server could not do what was asked in the time that it had, and a little for what came last: a period
 // of the quota, and the time of some requests.
 bool is_saturated(const Step& step, double p50_us) {
@@ -110,9 +86,12 @@ class Run {
   Run(const Subject& subject, const RunOptions& options)
       : subject_(subject),
         options_(options),
+        meter_(subject, options.interrupted),
         step_(in_seconds(options.step)),
         planned_(plan(subject.is_kiln, step_)),
-        found_(subject.facts) {}
+        found_(subject.facts) {
+    found_.seed = options.seed;
+  }
 
   base::Result<Calibration> go() {
     const auto began = Clock::now();
@@ -145,94 +124,12 @@ class Run {
     options_.progress(doing, std::min(done_ + beyond, planned_), planned_);
   }
 
-  // Once the server's threads sleep the counters stand still; one that is never at rest gets half a second.
-  base::Result<nanoseconds> bill_at_rest() {
-    auto last = subject_.bill();
-    if (subject_.bill_costs) return last;
-    for (int looks = 0; last && looks < 50; ++looks) {
-      ::poll(nullptr, 0, 10);
-      auto next = subject_.bill();
-      if (!next || *next == *last) return next;
-      last = std::move(next);
-    }
-    return last;
-  }
-
-  // Idling is taken off, but for that of a step, which belongs to it.
   base::Result<Outcome> send(const Load& load) {
-    load::GeneratorOptions options{.url = subject_.url,
-                                   .method = std::string(load.method),
-                                   .fields = {},
-                                   .body = std::string(load.body),
-                                   .profile_text = "",
-                                   .profile = {},
-                                   .arrivals = load.arrivals,
-                                   .seed = load.seed,
-                                   .shard = {},
-                                   .start = {}};
-    options.url.target = load.target;
-    if (load.rate > profile::kRateMax) {
-      return base::error(fmt::format("{} costs too little to be measured: {:.0f} a second would be needed",
-                                     found_.request, load.rate));
-    }
-    options.profile.append(profile::Ramp{load.rate, load.rate, load.seconds},
-                           std::chrono::round<profile::Time>(std::chrono::duration<double>(load.seconds)));
     tell(load.doing, 0);
-
-    struct Reading {
-      Clock::time_point at;
-      nanoseconds bill;
-    };
-    std::optional<Reading> first, last;
-    const auto second_done = [&](uint64_t index, const load::SecondReport&) {
-      const double passed = static_cast<double>(index + 1);
-      tell(load.doing, passed);
-      if (passed > load.seconds) return;  // what is left of the queue
-      const auto asked = Clock::now();
-      const auto bill = subject_.bill();
-      const auto answered = Clock::now();
-      if (!bill || answered - asked > kBillMax) return;
-      last = {.at = asked + (answered - asked) / 2, .bill = *bill};
-      if (!first) first = last;
-    };
-    const auto before = bill_at_rest();
-    const auto began = Clock::now();
-    if (!before) return std::unexpected(before.error());
-    auto report = load::run(options, second_done, options_.interrupted);
-    if (!report) return std::unexpected(std::move(report.error()));
-    const auto after = bill_at_rest();
-    if (!after) return std::unexpected(after.error());
+    auto outcome = meter_.run(load, [&](double seconds) { tell(load.doing, seconds); });
     done_ += load.seconds + kAroundSeconds;
-
-    client_millicores_ = std::max(client_millicores_, 1000 * report->cpu_seconds / std::max(report->seconds, 0.1));
-
-    Outcome out;
-    out.good = report->due - report->errors();
-    out.elapsed = in_seconds(Clock::now() - began);
-    out.billed_ms = 1000 * in_seconds(*after - *before) - idle() * out.elapsed;
-    if (first && last->at > first->at) {
-      out.steady_millicores = 1000 * in_seconds(last->bill - first->bill) / in_seconds(last->at - first->at);
-    }
-    out.report = std::move(*report);
-    if (out.report.interrupted) {
-      found_.interrupted = true;
-    } else if (const auto sound = check(out.report); !sound) {
-      return std::unexpected(sound.error());
-    }
-    return out;
-  }
-
-  static base::Result<void> check(const load::Report& report) {
-    if (report.due == 0) return base::error("no request came in a step: a longer --step-time gives more");
-    if (report.answers == 0) return base::error(load::why_no_answer(report));
-    if (load::only_redirects(report)) {
-      return base::error(report.url + " is a redirect, which is not followed: use the URL in its Location");
-    }
-    if (report.pods.size() > 1) {
-      return base::error(fmt::format("{} pods answered ({}, {}, ...): calibrate one alone, by kubectl port-forward or "
-                                     "with one replica", report.pods.size(), report.pods[0].pod, report.pods[1].pod));
-    }
-    return {};
+    if (outcome) found_.interrupted = outcome->report.interrupted;
+    return outcome;
   }
 
   static int commonest_status(const load::Report& report) {
@@ -249,22 +146,13 @@ class Run {
   }
 
   base::Result<void> measure_idle() {
-    const double time = kIdleSteps * step_;
+    const double seconds = kIdleSteps * step_;
     tell("idle", 0);
-    const auto before = bill_at_rest();
-    const auto began = Clock::now();
-    if (!before) return std::unexpected(before.error());
-    for (double passed = 0; passed < time && !found_.interrupted; passed = in_seconds(Clock::now() - began)) {
-      const double left = std::min(time - passed, 0.1);
-      ::poll(nullptr, 0, static_cast<int>(std::ceil(left * 1000)));
-      found_.interrupted = options_.interrupted();
-    }
-    const auto after = subject_.bill();
-    if (!after) return std::unexpected(after.error());
-    done_ += time;
-    if (!found_.interrupted) {
-      found_.idle_millicores = 1000 * in_seconds(*after - *before) / in_seconds(Clock::now() - began);
-    }
+    const auto idle = meter_.measure_idle(seconds);
+    if (!idle) return std::unexpected(idle.error());
+    found_.idle_millicores = *idle;
+    found_.interrupted = !idle->has_value();
+    done_ += seconds;
     return {};
   }
 
@@ -508,17 +396,17 @@ class Run {
     }
     if (subject_.shares_limit) {
       found_.notes.push_back(fmt::format("Client and server share the limit; the client used up to {} of it.",
-                                         cpu_text(client_millicores_)));
+                                         cpu_text(meter_.client_millicores())));
     }
   }
 
   const Subject& subject_;
   const RunOptions& options_;
+  Meter meter_;
   const double step_;
   const double planned_;
   double done_ = 0;
   double cost_ms_ = 0;            // of a request, as far as it is known
-  double client_millicores_ = 0;  // the most that this process has used for a load
   Calibration found_;
 };
 
