@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <iterator>
 #include <string_view>
 
@@ -15,25 +14,6 @@ namespace {
 
 // Of nothing measured there is nothing to show.
 std::string or_dash(bool known, std::string text) { return known ? std::move(text) : "-"; }
-
-// Broken between words, for people.
-std::string wrapped(std::string_view text) {
-  constexpr size_t kColumns = 78;
-  std::string out;
-  size_t column = 0;
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(' '));
-    text.remove_prefix(std::min(word.size() + 1, text.size()));
-    if (column > 0 && !word.starts_with('%') && column + 1 + word.size() > kColumns) {
-      out += "\n ";
-      column = 1;
-    }
-    if (!out.empty()) out += ' ';
-    column += word.size() + 1;
-    out += word;
-  }
-  return out + "\n";
-}
 
 std::string how_often(double seconds) {
   constexpr double kMinute = 60, kHour = 60 * kMinute, kDay = 24 * kHour;
@@ -72,7 +52,7 @@ std::string to_text(const Advice& advice, const Calibration& calibration, const 
   fmt::format_to(to, "\n{:>6} {:>7} {:>7} {:>9} {:>7} {:>6} {:>9} {:>9} {:>10}\n", "target", "CPU", "req/s",
                  "headroom", "growth", "ramp", "slope", "p99", "by chance");
   for (const Threshold& at : advice.thresholds) text += row(at);
-  return text + wrapped("recommended: " + advice.reason);
+  return text + wrapped("recommended: " + advice.reason, 2) + "\n";
 }
 
 std::string to_json(const Advice& advice, const Wishes& wishes) {

@@ -51,7 +51,8 @@ struct Step {
   double client_late_share = 0;  // of the requests, sent late though a connection was free
 
   [[nodiscard]] double rate() const { return static_cast<double>(due) / seconds; }
-  [[nodiscard]] double goodput() const { return finished > 0 ? static_cast<double>(good) / finished : 0; }
+  // Good answers a second, until the last of them or the end of the schedule.
+  [[nodiscard]] double goodput() const { return static_cast<double>(good) / std::max(finished, seconds); }
   // Of a saturated one, that works on when the schedule has ended, until it was done.
   [[nodiscard]] double cpu_millicores() const {
     return billed_ms / (saturated ? std::max(finished, seconds) : seconds);

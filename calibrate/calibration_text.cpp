@@ -17,7 +17,8 @@ namespace kiln::calibrate {
 
 namespace {
 
-constexpr size_t kBurnsInARow = 9;
+constexpr size_t kNameColumns = 10;  // of "request", "note" and the like
+constexpr size_t kBurnsInARow = 6;
 constexpr double kLateShareShown = 0.01;  // of a step's requests
 
 std::string joined(std::initializer_list<std::string> parts) {
@@ -58,7 +59,7 @@ void head(std::string& text, const Calibration& calibration) {
   const std::pair<std::string_view, std::string> lines[] = {
       {"measured", joined({when, fmt::format("in {:.0f} s", calibration.seconds),
                            calibration.kiln.empty() ? "" : "by kiln " + calibration.kiln,
-                           calibration.interrupted ? "INTERRUPTED: there is only what was measured by then" : ""})},
+                           calibration.interrupted ? "INTERRUPTED" : ""})},
       {calibration.server == "own" ? "machine" : "client",
        joined({platform, machine.processor, counted(machine.cpus, "CPU")})},
       {"server", joined({calibration.server, calibration.engine, counted(calibration.workers, "worker"), limit})},
@@ -68,7 +69,9 @@ void head(std::string& text, const Calibration& calibration) {
   for (const auto& [name, value] : lines) {
     if (!value.empty()) fmt::format_to(out, "{:<10}{}\n", name, load::printable(value));
   }
-  for (const std::string& note : calibration.notes) fmt::format_to(out, "{:<10}{}\n", "note", load::printable(note));
+  for (const std::string& note : calibration.notes) {
+    fmt::format_to(out, "{}\n", wrapped(fmt::format("{:<9} {}", "note", load::printable(note)), kNameColumns));
+  }
 }
 
 void line(std::string& text, const Calibration& calibration) {
@@ -79,10 +82,10 @@ void line(std::string& text, const Calibration& calibration) {
   if (calibration.line) {
     const Line& fit = *calibration.line;
     const auto on_it = std::ranges::count(calibration.steps, false, &Step::saturated);
-    fmt::format_to(out, "{:<10}CPU = {:.2f}m + {:.4f} ms x rate, by {} steps, off by {:.2f}m", "line",
-                   fit.idle_millicores, fit.cost_ms, on_it, fit.residual_max_millicores);
-    if (limit > 0) fmt::format_to(out, " ({:.3f} % of the limit)", 100 * fit.residual_max_millicores / limit);
-    text += " at most\n";
+    fmt::format_to(out, "{:<10}CPU = {:.2f}m + {:.4f} ms x rate, by {} steps\n{:<10}at most {:.2f}m", "line",
+                   fit.idle_millicores, fit.cost_ms, on_it, "off it", fit.residual_max_millicores);
+    if (limit > 0) fmt::format_to(out, ", {:.3f} % of the limit", 100 * fit.residual_max_millicores / limit);
+    text += '\n';
   }
   if (calibration.plateau_millicores > 0) {
     const bool by_limit = calibration.limit_is_quota && calibration.limit_cuts();
@@ -127,7 +130,7 @@ void step(std::string& text, const Step& step, double share, std::string_view of
   const auto out = std::back_inserter(text);
   const auto time = [](double us) { return us > 0 ? load::time_text(us) : "-"; };
   const std::string p50 = step.refused > 0 ? "-" : time(step.p50_us);  // it might be that of a refusal
-  fmt::format_to(out, "{:>8.0f} % {:>9} {:>8.1f}m {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}", 100 * share,
+  fmt::format_to(out, "{:>6.0f} % {:>8} {:>7.1f}m {:>8} {:>9} {:>9} {:>7} {:>6} {:>8}", 100 * share,
                  rate_text(step.rate()), step.cpu_millicores(), off, p50,
                  time(step.p99_us), step.refused, step.failed, rate_text(step.goodput()));
   if (step.client_late_share >= kLateShareShown) {
@@ -139,7 +142,7 @@ void step(std::string& text, const Step& step, double share, std::string_view of
 void steps(std::string& text, const Calibration& calibration) {
   if (calibration.steps.empty() && calibration.overload.empty()) return;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out, "\n{:>10} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}\n", "of limit", "rate", "CPU", "off",
+  fmt::format_to(out, "\n{:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>6} {:>8}\n", "of limit", "rate", "CPU", "off",
                  "p50", "p99", "refused", "failed", "goodput");
   const double limit = calibration.limit_millicores;
   for (const Step& below : calibration.steps) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace kiln::calibrate {
@@ -18,6 +19,26 @@ double round_down(double millicores) { return std::floor(100 * millicores) / 100
 std::string seconds_text(double seconds) {
   return seconds < 10 ? fmt::format("{:g} s", std::floor(seconds * 10) / 10)
                       : fmt::format("{:.0f} s", std::floor(seconds));
+}
+
+std::string wrapped(std::string_view text, size_t indent) {
+  constexpr size_t kColumns = 79;
+  std::string out;
+  size_t line_begins = 0;
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+    const bool fits = out.size() - line_begins + 1 + word.size() <= kColumns;
+    if (!out.empty() && !fits && !word.starts_with('%')) {
+      out += '\n';
+      line_begins = out.size();
+      out.append(indent, ' ');
+    } else if (!out.empty()) {
+      out += ' ';
+    }
+    out += word;
+  }
+  return out;
 }
 
 }  // namespace kiln::calibrate

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace kiln::calibrate {
 
@@ -16,5 +18,8 @@ double round_down(double millicores);
 
 // "0.5 s", "52 s". Rounded down: what lasts a little less than it should must not look as if it did.
 std::string seconds_text(double seconds);
+
+// Broken between words, for a terminal of 80 columns; all lines but the first begin with so many blanks.
+std::string wrapped(std::string_view text, size_t indent);
 
 }  // namespace kiln::calibrate
