@@ -53,6 +53,7 @@ constexpr double kLateShareNoted = 0.01;
 constexpr double kOffShareNoted = 0.01;  // of the limit, that a step lies off the line
 constexpr double kPlateauShareMin = 0.97;
 constexpr double kPlateauShareMax = 1.1;  // a quota is enforced in slices, and not to the last of them
+constexpr double kQuotaPeriodSeconds = 0.1;
 constexpr double kStepSecondsShort = 2;   // ten periods of the quota are no average
 
 struct Route {
@@ -76,9 +77,9 @@ constexpr std::array kRoutes = {
 // of the quota, and the time of some requests.
 bool is_saturated(const Step& step, double p50_us) {
   constexpr double kLonger = 1.05;
-  constexpr double kPeriod = 0.1;
   constexpr double kRequests = 3;
-  return step.refused > 0 || step.finished > kLonger * step.seconds + kPeriod + kRequests * p50_us / 1e6;
+  return step.refused > 0 ||
+         step.finished > kLonger * step.seconds + kQuotaPeriodSeconds + kRequests * p50_us / 1e6;
 }
 
 class Run {
@@ -386,7 +387,9 @@ class Run {
 
   void note_plateau() {
     const double plateau = found_.plateau_millicores;
-    if (plateau <= 0 || plateau > kPlateauShareMax * limit()) {
+    // The period in which it begins may have all of its quota left.
+    const double allowed = kPlateauShareMax + kQuotaPeriodSeconds / found_.overload.back().finished;
+    if (plateau <= 0 || plateau > allowed * limit()) {
       found_.plateau_millicores = 0;
       found_.notes.push_back(fmt::format("The server did more than a limit of {} allows: that is not in force.",
                                          cpu_text(limit())));
