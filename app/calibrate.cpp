@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -103,6 +104,10 @@ base::Result<Asked> understand(const CalibrateArguments& arguments) {
     *into = *millicores;
   }
   if (!request) return base::error("--request: '' is no CPU");
+  if (*request != std::floor(*request)) {
+    return base::error(fmt::format("--request: '{}' is no whole number of millicores, the least that Kubernetes knows",
+                                   arguments.request));
+  }
   asked.wishes.request_millicores = *request;
   const auto ms = base::parse_decimal(arguments.ms);
   if (!ms || *ms <= 0 || *ms > kMsMax) {
@@ -201,9 +206,11 @@ base::Result<void> check_patch(const std::string& directory) {
   }
   fs::path parent = fs::absolute(directory, ignored);
   while (!fs::exists(parent, ignored) && parent.has_relative_path()) parent = parent.parent_path();
-  if (::access(parent.c_str(), W_OK) != 0) return base::system_error("--patch: writing into " + parent.string(), errno);
+  const int error = !fs::is_directory(parent, ignored) ? ENOTDIR : ::access(parent.c_str(), W_OK) != 0 ? errno : 0;
+  if (error != 0) return base::system_error("--patch: writing into " + parent.string(), error);
   const std::string path = fs::path(directory) / calibrate::kPatchFile;
-  if (const auto there = read_file(path); there && !there->starts_with(calibrate::kPatchBegins)) {
+  const auto there = read_file(path);
+  if (fs::exists(path, ignored) && (!there || !there->starts_with(calibrate::kPatchBegins))) {
     return base::error(path + " is not one of ours: --patch takes a directory of its own");
   }
   return {};
@@ -238,10 +245,9 @@ int patch(const CalibrateArguments& arguments, const calibrate::Wishes& wishes, 
   if (!target) return complain(kFailed, "--patch: no target is recommended: choose one with --target");
   const auto at = std::ranges::find(advice.thresholds, *target, &calibrate::Threshold::target_percent);
   if (!at->can_trigger) {
-    return complain(kFailed, fmt::format("--patch: a target of {} % never scales up: that takes more than {} of a "
-                                         "replica, and the limit is {}", *target,
-                                         calibrate::cpu_text(at->acts_from_millicores),
-                                         calibrate::cpu_text(found.limit_millicores)));
+    return complain(kFailed, fmt::format("--patch: a target of {} % never scales up: a replica would have to use more "
+                                         "than {}, which it cannot", *target,
+                                         calibrate::cpu_text(at->acts_from_millicores)));
   }
   const std::string request = calibrate::cpu_text(wishes.request_millicores);
   const std::string limit = limited ? fmt::format(", a limit of {}", calibrate::cpu_text(found.limit_millicores)) : "";

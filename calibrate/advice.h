@@ -17,7 +17,7 @@ namespace kiln::calibrate {
 inline constexpr unsigned kTargetLowest = 30, kTargetHighest = 90, kTargetStep = 10;  // percent of the request
 // The autoscaler leaves the replicas alone while use is within a tenth of the target (Kubernetes' default
 // --horizontal-pod-autoscaler-tolerance).
-inline constexpr double kTolerance = 0.1;
+inline constexpr unsigned kTolerancePercent = 10;
 // metrics-server's usual window, over which the use is a mean, and how often the autoscaler looks.
 inline constexpr double kWindowSeconds = 15;
 
@@ -52,13 +52,13 @@ struct Threshold {
   double headroom_millicores = 0;
   double growth = 0;  // the most by which one look can multiply the replicas: limit / (request × target)
   // Beyond that use the autoscaler adds replicas: metrics-server rounds use up to whole millicores, the autoscaler
-  // divides down to whole percents of the request, and those have to be more than kTolerance beyond the target.
+  // divides down to whole percents of the request, and those have to be more than a tenth beyond the target.
   double acts_from_millicores = 0;
   double ramp_seconds = 0;      // at the slope, from there to the edge; 0 beyond it
   double slope_millicores = 0;  // a second, the steepest that it stands for the reaction; 0 beyond the edge
   double p99_us = 0;  // at that load, between the measured steps, and that of the first below it; 0 when unknown
   // From one scale-up by chance alone to the next, on the average: of one replica at target, with Poisson arrivals of
-  // one cost. At most kChanceSecondsMax; 0 of no requests.
+  // one cost. At most kChanceSecondsMax; 0 of no requests, and where nothing can trigger.
   double chance_seconds = 0;
   bool can_trigger = true;  // false when the limit keeps the use from where the autoscaler acts
   // How many replicas stay when the load has gone, by what idling alone uses. 0: as many as there are, or more.

@@ -28,11 +28,12 @@ std::string row(const Threshold& at) {
                              : at.replicas_at_rest == 0 ? "  never scales down"
                              : at.replicas_at_rest > 1  ? fmt::format("  {} stay", at.replicas_at_rest)
                                                         : "";
+  const std::string slope = slope_text(at.slope_millicores);
   return fmt::format("{:>4} % {:>7} {:>7} {:>9} {:>7} {:>6} {:>9} {:>9} {:>10}{}\n", at.target_percent,
                      cpu_text(at.cpu_millicores), or_dash(at.rate > 0, fmt::format("{:.1f}", at.rate)),
                      cpu_text(at.headroom_millicores), fmt::format("x{:.1f}", at.growth),
                      or_dash(at.ramp_seconds > 0, seconds_text(at.ramp_seconds)),
-                     or_dash(at.slope_millicores > 0, cpu_text(round_down(at.slope_millicores)) + "/s"),
+                     slope.empty() ? "-" : slope + "/s",
                      or_dash(at.p99_us > 0, load::time_text(at.p99_us)),
                      or_dash(at.chance_seconds > 0, how_often(at.chance_seconds)), remark);
 }
@@ -45,7 +46,7 @@ std::string to_text(const Advice& advice, const Calibration& calibration, const 
   std::string text =
       fmt::format("request {}, limit {}, load grows by {} a second, new replicas after {}\n",
                   cpu_text(wishes.request_millicores), cpu_text(calibration.limit_millicores),
-                  cpu_text(advice.slope_millicores), seconds_text(in_seconds(wishes.reaction)));
+                  cpu_text(advice.slope_millicores), fmt::format("{:g} s", in_seconds(wishes.reaction)));
   const auto to = std::back_inserter(text);
   fmt::format_to(to, "p99 to hold {}{}", load::time_text(advice.goal_us), whence);
   if (advice.edge_millicores > 0) fmt::format_to(to, ": up to {}", cpu_text(advice.edge_millicores));

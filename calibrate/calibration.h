@@ -103,7 +103,11 @@ struct Calibration {
   double plateau_millicores = 0;  // billed while overloaded; 0 when that much load did not saturate it
 
   // True when what is billed while overloaded is the limit, give or take some percents.
-  [[nodiscard]] bool limit_cuts() const { return plateau_millicores >= 0.97 * limit_millicores; }
+  [[nodiscard]] bool limit_cuts() const { return limit_is_quota && plateau_millicores >= 0.97 * limit_millicores; }
+  // False when a step is so far off the line that what is computed of it is rough.
+  [[nodiscard]] bool is_straight() const {
+    return !line || line->residual_max_millicores <= 0.01 * limit_millicores;
+  }
   // True when a quota was seen to end the line.
   [[nodiscard]] bool limit_was_in_force() const { return limit_is_quota && plateau_millicores > 0; }
   // Where the line reaches the plateau. 0 when there is none of them.

@@ -88,9 +88,8 @@ void line(std::string& text, const Calibration& calibration) {
     text += '\n';
   }
   if (calibration.plateau_millicores > 0) {
-    const bool by_limit = calibration.limit_is_quota && calibration.limit_cuts();
-    const std::string cuts = fmt::format("{} {:.1f}m", by_limit ? "the limit cuts at" : "the server uses no more than",
-                                         calibration.plateau_millicores);
+    const char* which = calibration.limit_cuts() ? "the limit cuts at" : "the server uses no more than";
+    const std::string cuts = fmt::format("{} {:.1f}m", which, calibration.plateau_millicores);
     const double rate = calibration.bend_rate();
     fmt::format_to(out, "{:<10}{}\n", "bend", rate > 0 ? fmt::format("at {}, where {}", rate_text(rate), cuts) : cuts);
   }

@@ -70,6 +70,16 @@ void sweep(const std::string& parent) {
   }
 }
 
+// Whether somebody there relies on the CPU that is handed down.
+bool has_limited_groups(const std::string& parent) {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent, ignored)) {
+    std::ifstream file(entry.path() / "cpu.max");
+    if (std::string quota; file >> quota && quota != "max") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 base::Result<Group> Group::open(double limit_millicores) {
@@ -123,7 +133,9 @@ Group::Group(Group&& other) noexcept
 
 Group::~Group() {
   for (const std::string& directory : directories_) ::rmdir(directory.c_str());
-  if (!switched_on_.empty()) write_control(switched_on_, "-cpu");
+  if (!switched_on_.empty() && !has_limited_groups(fs::path(switched_on_).parent_path())) {
+    write_control(switched_on_, "-cpu");
+  }
 }
 
 }  // namespace kiln::calibrate

@@ -19,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-constexpr std::chrono::milliseconds kBillMax{200};  // a reading that took longer is of nobody knows when
+constexpr std::chrono::milliseconds kBillMax{200};  // a reading that took longer has waited in the server's queue
 
 struct Reading {
   Clock::time_point at;
@@ -112,10 +112,12 @@ base::Result<Outcome> Meter::run(const Load& load, const std::function<void(doub
   if (!before) return std::unexpected(before.error());
   auto report = load::run(*options, second_done, interrupted_);
   if (!report) return std::unexpected(std::move(report.error()));
+  const auto asked = Clock::now();
   const auto after = bill_at_rest();
   if (!after) return std::unexpected(after.error());
 
   Outcome out;
+  out.bill_waited = subject_.bill_costs && Clock::now() - asked > kBillMax;
   out.good = report->due - report->errors();
   out.elapsed = in_seconds(Clock::now() - began);
   out.billed_ms = 1000 * in_seconds(*after - *before) - idle_millicores_ * out.elapsed;

@@ -29,6 +29,7 @@ struct Outcome {
   load::Report report;
   uint64_t good = 0;                        // answers below 400
   double elapsed = 0;                       // seconds, until the bill was read
+  bool bill_waited = false;                 // true when reading it took long
   double billed_ms = 0;                     // by then, without idling
   std::optional<double> steady_millicores;  // between the first whole second and the last, idling included
 };

@@ -14,7 +14,11 @@ std::string cpu_text(double millicores) {
   return size < 1000 ? fmt::format("{:.4g}m", millicores) : fmt::format("{:.0f}m", millicores);
 }
 
-double round_down(double millicores) { return std::floor(100 * millicores) / 100; }
+std::string slope_text(double millicores) {
+  const double digits = millicores < 100 ? 100 : 1;
+  const double shown = std::floor(digits * millicores) / digits;
+  return shown > 0 ? cpu_text(shown) : "";
+}
 
 std::string seconds_text(double seconds) {
   return seconds < 10 ? fmt::format("{:g} s", std::floor(seconds * 10) / 10)

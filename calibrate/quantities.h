@@ -13,8 +13,8 @@ inline double in_seconds(std::chrono::nanoseconds time) { return std::chrono::du
 // "0m", "0.25m", "49.1m", "352m".
 std::string cpu_text(double millicores);
 
-// To hundredths, so that what is promised holds as it is written.
-double round_down(double millicores);
+// Rounded down to what is shown, so that what is promised holds as it is written. Empty below a hundredth.
+std::string slope_text(double millicores);
 
 // "0.5 s", "52 s". Rounded down: what lasts a little less than it should must not look as if it did.
 std::string seconds_text(double seconds);

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -50,11 +49,10 @@ constexpr double kPilotShare = 0.1;  // of the limit: enough to go by
 constexpr double kPilotAim = 0.3;
 
 constexpr double kLateShareNoted = 0.01;
-constexpr double kOffShareNoted = 0.01;  // of the limit, that a step lies off the line
-constexpr double kPlateauShareMin = 0.97;
 constexpr double kPlateauShareMax = 1.1;  // a quota is enforced in slices, and not to the last of them
 constexpr double kQuotaPeriodSeconds = 0.1;
-constexpr double kStepSecondsShort = 2;   // ten periods of the quota are no average
+constexpr double kStepSecondsShort = 2;   // twenty periods of the quota are a rough average
+constexpr double kFailedShareMax = 0.01;  // of what is measured beside the request itself
 
 struct Route {
   std::string_view method;
@@ -81,6 +79,11 @@ bool is_saturated(const Step& step, double p50_us) {
   return step.refused > 0 ||
          step.finished > kLonger * step.seconds + kQuotaPeriodSeconds + kRequests * p50_us / 1e6;
 }
+
+struct Measured {
+  Step step;
+  base::HdrHistogram latency;
+};
 
 class Run {
  public:
@@ -127,22 +130,26 @@ class Run {
 
   base::Result<Outcome> send(const Load& load) {
     tell(load.doing, 0);
-    auto outcome = meter_.run(load, [&](double seconds) { tell(load.doing, seconds); });
+    auto outcome = meter_.run(load, [&](double seconds) { tell(load.doing, std::min(seconds, load.seconds)); });
     done_ += load.seconds + kAroundSeconds;
     if (outcome) found_.interrupted = outcome->report.interrupted;
     return outcome;
   }
 
-  static int commonest_status(const load::Report& report) {
-    return std::ranges::max_element(report.statuses, {}, [](const auto& status) { return status.second; })->first;
+  static std::string commonest_failure(const load::Report& report) {
+    std::pair<int, uint64_t> most = {0, 0};
+    for (const auto& status : report.statuses) {
+      if (status.first >= 400 && status.second > most.second) most = status;
+    }
+    return most.second > 0 ? fmt::format("with {}", most.first) : "without an answer";
   }
 
   // Of what is measured beside the request itself: not every server has it, or can do so much of it.
   bool all_are_good(const Load& load, const Outcome& outcome) {
     const load::Report& report = outcome.report;
-    if (report.errors() == 0) return true;
-    found_.notes.push_back(fmt::format("Left out: {}, of which {} of {} requests failed, most with {}.", load.doing,
-                                       report.errors(), report.due, commonest_status(report)));
+    if (report.error_share() <= kFailedShareMax) return true;
+    found_.notes.push_back(fmt::format("Left out: {}, of which {} of {} requests failed, most {}.", load.doing,
+                                       report.errors(), report.due, commonest_failure(report)));
     return false;
   }
 
@@ -167,8 +174,8 @@ class Run {
       if (found_.interrupted) return {};
       const load::Report& report = outcome->report;
       if (outcome->good == 0) {
-        return base::error(fmt::format("{}: no answer was a success; most were {}", report.url,
-                                       commonest_status(report)));
+        return base::error(fmt::format("{}: no request was a success; most ended {}", report.url,
+                                       commonest_failure(report)));
       }
       cost_ms_ = outcome->billed_ms / static_cast<double>(outcome->good);
       if (cost_ms_ * rate >= kPilotShare * limit() || (cost_ms_ > 0 && report.errors() > 0)) break;
@@ -263,15 +270,16 @@ class Run {
     step.p50_us = static_cast<double>(report.latency.value_at_percentile(50));
     step.p99_us = static_cast<double>(report.latency.value_at_percentile(99));
     step.client_late_share = static_cast<double>(report.late_by_client) / static_cast<double>(report.due);
-    step.saturated = is_saturated(step, found_.steps.empty() ? step.p50_us : found_.steps.front().p50_us);
+    step.saturated = is_saturated(step, first_p50_us_.value_or(step.p50_us));
     step.billed_ms = std::max(outcome.billed_ms + idle() * load.seconds, 0.0);
     // A bill that has waited in a full queue has what was done for nobody since the last answer, too.
-    if (step.saturated && subject_.bill_costs) step.billed_ms *= std::min(step.finished / outcome.elapsed, 1.0);
+    const double counted = std::max(step.finished, step.seconds);
+    if (outcome.bill_waited) step.billed_ms *= std::min(counted / outcome.elapsed, 1.0);
     return step;
   }
 
   base::Result<void> steps() {
-    std::vector<base::HdrHistogram> latencies;
+    std::vector<Measured> measured;
     for (const double share : kShares) {
       if (!has_enough(rate_for(share))) continue;
       // As of many people who know nothing of each other: evenly spaced requests would never meet. Each step has a seed
@@ -281,37 +289,31 @@ class Run {
                       .rate = rate_for(share),
                       .seconds = step_,
                       .arrivals = profile::Arrivals::Poisson,
-                      .seed = options_.seed * kShares.size() + found_.steps.size()};
+                      .seed = options_.seed * kShares.size() + measured.size()};
       auto outcome = send(load);
       if (!outcome) return std::unexpected(std::move(outcome.error()));
       if (found_.interrupted) break;
       const Step step = step_of(load, share, *outcome);
       // The pilot's rate was another one, at which a request may cost more.
       if (!step.saturated && step.billed_ms > 0) cost_ms_ = outcome->billed_ms / static_cast<double>(step.due);
-      found_.steps.push_back(step);
-      latencies.push_back(outcome->report.latency);
+      if (measured.empty()) first_p50_us_ = step.p50_us;
+      measured.push_back({.step = step, .latency = outcome->report.latency});
     }
-    sort_by_rate(latencies);
-    return fit(latencies);
+    // Of two rates that lie close the higher may have been given fewer arrivals.
+    std::ranges::stable_sort(measured, {}, [](const Measured& one) { return one.step.rate(); });
+    return fit(measured);
   }
 
-  // Of two rates that lie close the higher may have been given fewer arrivals.
-  void sort_by_rate(std::vector<base::HdrHistogram>& latencies) {
-    std::vector<std::pair<Step, base::HdrHistogram>> both;
-    for (size_t i = 0; i < latencies.size(); ++i) both.emplace_back(found_.steps[i], std::move(latencies[i]));
-    std::ranges::stable_sort(both, {}, [](const auto& one) { return one.first.rate(); });
-    for (size_t i = 0; i < latencies.size(); ++i) std::tie(found_.steps[i], latencies[i]) = std::move(both[i]);
-  }
-
-  base::Result<void> fit(const std::vector<base::HdrHistogram>& latencies) {
+  base::Result<void> fit(const std::vector<Measured>& measured) {
     // What queues in a saturated step is a matter of how long that lasts.
     std::vector<base::HdrHistogram> in_time;
-    for (size_t i = 0; i < latencies.size(); ++i) {
-      if (!found_.steps[i].saturated) in_time.push_back(latencies[i]);
+    for (const auto& [step, latency] : measured) {
+      if (!step.saturated) in_time.push_back(latency);
     }
     const std::vector<double> smooth = smooth_p99(in_time);
     std::vector<Point> points;
-    for (Step& step : found_.steps) {
+    for (const Measured& one : measured) {
+      Step& step = found_.steps.emplace_back(one.step);
       step.p99_smooth_us = step.saturated ? step.p99_us : smooth[points.size()];
       if (!step.saturated) points.push_back({.rate = step.rate(), .millicores = step.cpu_millicores()});
     }
@@ -327,7 +329,7 @@ class Run {
       return base::error(fmt::format("{} does not grow with the rate of {}: it costs too little beside what else the "
                                      "server does", found_.judge, found_.request));
     }
-    if (found_.line->residual_max_millicores > kOffShareNoted * limit()) {
+    if (!found_.is_straight()) {
       found_.notes.push_back(fmt::format("The steps are no straight line, off by up to {:.1f} % of the limit: what is "
                                          "computed of it is rough.",
                                          100 * found_.line->residual_max_millicores / limit()));
@@ -393,7 +395,7 @@ class Run {
       found_.plateau_millicores = 0;
       found_.notes.push_back(fmt::format("The server did more than a limit of {} allows: that is not in force.",
                                          cpu_text(limit())));
-    } else if (plateau < kPlateauShareMin * limit()) {
+    } else if (found_.limit_is_quota && !found_.limit_cuts()) {
       found_.notes.push_back(fmt::format("Of {} the server got {}: something else takes the CPU, or it cannot use "
                                          "more.", cpu_text(limit()), cpu_text(plateau)));
     }
@@ -409,7 +411,8 @@ class Run {
   const double step_;
   const double planned_;
   double done_ = 0;
-  double cost_ms_ = 0;            // of a request, as far as it is known
+  double cost_ms_ = 0;  // of a request, as far as it is known
+  std::optional<double> first_p50_us_;  // of the first step
   Calibration found_;
 };
 
