@@ -300,7 +300,7 @@ void Loop::arm_starved() {
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 Loop::Appointment Loop::schedule(TimePoint when, Mailbox::Letter letter) {
-  return scheduled_.emplace(when, std::move(letter));
+  return scheduled_.emplace(std::max(when, now_), std::move(letter));  // behind all that is due already
 }
 
 void Loop::expire(bool drained) {
@@ -312,11 +312,16 @@ void Loop::expire(bool drained) {
 }
 
 void Loop::run_scheduled() {
-  while (!scheduled_.empty() && scheduled_.begin()->first <= now_) {
+  if (scheduled_.empty() || scheduled_.begin()->first > now_) return;
+  // What these letters schedule comes behind the last of them: it waits for the next turn even if it is due. One that
+  // schedules itself into the past would keep completions and the mailbox from their turn for ever.
+  const Appointment end = scheduled_.emplace(now_, nullptr);
+  while (scheduled_.begin() != end) {
     Mailbox::Letter letter = std::move(scheduled_.begin()->second);
     scheduled_.erase(scheduled_.begin());
     letter();
   }
+  scheduled_.erase(end);
 }
 
 }  // namespace kiln::core

@@ -72,7 +72,8 @@ class Loop final : public CompletionSink {
 
   // The loop's thread, all of the following. -------------------------------------------------------------------------
 
-  // `letter` runs at the end of the first turn from `when` on, unless that is called off before.
+  // `letter` runs at the end of the first turn from `when` on, unless that is called off before; one that such a letter
+  // schedules runs in a later turn.
   using Appointment = std::multimap<TimePoint, Mailbox::Letter>::iterator;
   Appointment schedule(TimePoint when, Mailbox::Letter letter);
   void call_off(Appointment appointment) { scheduled_.erase(appointment); }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <future>
 #include <memory>
 #include <random>
@@ -399,12 +400,31 @@ TEST(Loop, RunsScheduledLettersInTheirOrder) {
   EXPECT_EQ(ran, "");
   stage.engine->advance(10ms);
   stage.turn();
+  EXPECT_EQ(ran, "ab") << "what is due, and not what came of it";
+  stage.turn();
+  EXPECT_EQ(stage.engine->last_timeout(), Duration(0));
   EXPECT_EQ(ran, "ab!");
   stage.turn();
   EXPECT_EQ(stage.engine->last_timeout(), Duration(20ms)) << "to the nanosecond, not to the tick";
   stage.engine->advance(20ms);
   stage.turn();
   EXPECT_EQ(ran, "ab!c");
+}
+
+TEST(Loop, ALetterThatSchedulesItselfIntoThePastStarvesNobody) {
+  Stage stage;
+  int ran = 0;
+  bool came = false;
+  std::function<void()> again = [&] {
+    if (++ran < 1000) stage.loop->schedule(TimePoint{}, [&] { again(); });
+  };
+  again();
+  stage.loop->schedule(stage.loop->now(), [&] { came = true; });
+  stage.turn();
+  EXPECT_EQ(ran, 2) << "once a turn";
+  EXPECT_TRUE(came);
+  stage.turn();
+  EXPECT_EQ(ran, 3);
 }
 
 TEST(Loop, AnAppointmentThatIsCalledOffIsNotKept) {
