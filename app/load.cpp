@@ -100,6 +100,14 @@ base::Result<std::vector<load::Gate>> gates_of(const LoadArguments& arguments) {
   return gates;
 }
 
+// Times are added up, and in nanoseconds they end after 292 years.
+base::Result<std::chrono::nanoseconds> time_of(std::string_view flag, const std::string& text) {
+  const auto time = base::parse_duration(text);
+  if (!time) return base::error(fmt::format("{}: {}", flag, time.error().what));
+  if (*time > std::chrono::hours(24)) return base::error(fmt::format("{}: '{}' is more than 24h", flag, text));
+  return time;
+}
+
 // Everything that can be wrong with the command line. `fields` point into `arguments`.
 base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, const Environment& environment) {
   load::GeneratorOptions options;
@@ -142,8 +150,8 @@ base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, 
   };
   for (const Time& time : {Time{"--keepalive-age", arguments.keepalive_age, options.keepalive_age},
                            Time{"--timeout", arguments.timeout, options.timeout}}) {
-    const auto parsed = base::parse_duration(time.text);
-    if (!parsed) return base::error(fmt::format("{}: {}", time.flag, parsed.error().what));
+    const auto parsed = time_of(time.flag, time.text);
+    if (!parsed) return std::unexpected(parsed.error());
     time.into = *parsed;
   }
   if (options.timeout <= std::chrono::nanoseconds::zero()) {
@@ -161,9 +169,10 @@ base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, 
   // Shards agree on the next multiple by the clock on the wall; one that comes up too shortly before it takes the one
   // after.
   if (options.shard.count > 1) {
-    const auto every = base::parse_duration(arguments.start_every);
-    if (!every || *every < std::chrono::seconds(1)) {
-      return base::error(fmt::format("--start-every: '{}' is not a duration of at least 1s", arguments.start_every));
+    const auto every = time_of("--start-every", arguments.start_every);
+    if (!every) return std::unexpected(every.error());
+    if (*every < std::chrono::seconds(1)) {
+      return base::error(fmt::format("--start-every: '{}' is less than 1s", arguments.start_every));
     }
     const auto earliest = (std::chrono::system_clock::now() + std::chrono::seconds(1)).time_since_epoch();
     const auto turns = (earliest + *every - std::chrono::nanoseconds(1)) / *every;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -146,25 +147,36 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
   Board board;
   board.stops.resize(options.threads);
   board.running = options.threads;
+  const auto live = [&board, &options](const ClientOptions& own, uint32_t index) {
+    auto report = run_client(own, options.engine, index, board);
+    const std::lock_guard lock(board.mutex);
+    --board.running;
+    if (!report) {
+      board.error = std::move(report.error());
+      stop_all(board);
+    } else if (board.report) {
+      add(*board.report, *report);
+    } else {
+      board.report = std::move(*report);
+    }
+    board.changed.notify_one();
+  };
   std::vector<std::jthread> threads;
   for (uint32_t i = 0; i < options.threads; ++i) {
     // A thread's share of this shard's share.
     client.schedule.shard = {.index = options.shard.index + options.shard.count * i,
                              .count = options.shard.count * options.threads};
-    threads.emplace_back([&board, &options, client, i] {
-      auto report = run_client(client, options.engine, i, board);
+    try {
+      threads.emplace_back(live, client, i);
+    } catch (const std::system_error& failed) {
       const std::lock_guard lock(board.mutex);
-      --board.running;
-      if (!report) {
-        board.error = std::move(report.error());
-        stop_all(board);
-      } else if (board.report) {
-        add(*board.report, *report);
-      } else {
-        board.report = std::move(*report);
-      }
-      board.changed.notify_one();
-    });
+      board.running -= options.threads - i;
+      board.error = base::Error{.code = failed.code().value(),
+                                .what = fmt::format("starting thread {} of {}: {}: fewer --threads may do", i + 1,
+                                                    options.threads, failed.code().message())};
+      stop_all(board);
+      break;
+    }
   }
 
   bool stopped = false;

@@ -8,6 +8,7 @@ import pathlib
 import pty
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -105,6 +106,22 @@ class Schedule(LoadTest):
         self.assertEqual(report["answers"], 60)
         for k, (when, _) in enumerate(sorted(peer.came)):
             self.assertAlmostEqual(when - report["started_at"], (k + 0.5) / 30, delta=0.1 * SLOW)
+
+    def test_a_thread_that_cannot_be_made_is_said(self):
+        self.folder.chmod(0o755)
+        program = shutil.copy2(kiln.binary(), self.folder / "kiln")
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))  # processes of this user, threads included
+            if os.geteuid() == 0:  # for whom it does not hold
+                os.setgroups([])
+                os.setgid(12345)
+                os.setuid(12345)
+
+        ended = subprocess.run([program, "load", self.peer().url, "--profile", "20@1s", "--threads", "8"], text=True,
+                               preexec_fn=limit, timeout=20 * SLOW, capture_output=True, check=False)
+        self.assertEqual((ended.returncode, ended.stdout), (1, ""))
+        self.assertRegex(ended.stderr, r"\Akiln load: starting thread [1-3] of 8: .*: fewer --threads may do\n\Z")
 
     def test_poisson_arrivals_are_those_of_the_seed(self):
         peer = self.peer()
@@ -682,7 +699,8 @@ class Mistakes(LoadTest):
     def test_each_is_told_with_flag_and_value(self):
         for flag, value in (("--arrivals", "random"), ("--seed", "-1"), ("--seed", "x"), ("--connections", "0"),
                             ("--connections", "many"), ("--keepalive-age", "5"), ("--timeout", "soon"),
-                            ("--timeout", "0s"), ("--timeout", "-1s"), ("--threads", "0"), ("--engine", "kqueue"),
+                            ("--timeout", "0s"), ("--timeout", "-1s"), ("--timeout", "2562047h"),
+                            ("--keepalive-age", "25h"), ("--threads", "0"), ("--engine", "kqueue"),
                             ("--shard", "3/3"),
                             ("--shard", "1/0"), ("--shard", "a/b"), ("--shard", "-1/2"), ("--shard", "1/2/3"),
                             ("--shard", "4"), ("--format", "xml"), ("--fail-if", "p99>200"), ("--fail-if", "quick"),
@@ -692,7 +710,8 @@ class Mistakes(LoadTest):
                             ("--body", "@/nowhere")):
             with self.subTest(f"{flag} {value!r}"):
                 self.check(self.URL, f"{flag}={value}", words=(flag, value.replace("\x01", "")))
-        self.check(self.URL, "--shard", "0/2", "--start-every", "1", words=("--start-every", "'1'"))
+        for every in ("1", "0s", "2562047h"):
+            self.check(self.URL, "--shard", "0/2", "--start-every", every, words=("--start-every", f"'{every}'"))
         self.check(self.URL, "--shard", "2", words=("'2/2'",), env={"JOB_COMPLETION_INDEX": "2"})
         self.check(self.URL, "--cost", "5ms", "--calibration", CALIBRATION, words=("--calibration", "--cost"))
         self.check(self.URL, "--nonsense", words=("--nonsense",))
