@@ -36,9 +36,8 @@ Client::Client(ClientOptions options, SecondDone second_done)
     : options_(std::move(options)),
       second_done_(std::move(second_done)),
       schedule_(*options_.profile, options_.schedule),
-      counted_(*options_.profile, options_.schedule),
       next_(schedule_.next()),
-      next_counted_(counted_.next()),
+      ahead_(schedule_),
       connections_max_(options_.connections_max) {}
 
 void Client::begin(core::Loop& loop) {
@@ -68,10 +67,19 @@ double Client::since_start(TimePoint when) const {
 
 // --- Sending ---------------------------------------------------------------------------------------------------------
 
+// When the next arrival is due.
+TimePoint Client::pull() {
+  const TimePoint due = options_.start + *next_;
+  if (pulled_ == counted_) count_due(*next_);
+  ++pulled_;
+  next_ = schedule_.next();
+  return due;
+}
+
 void Client::pull_due(TimePoint now) {
   while (next_ && options_.start + *next_ <= now && due_.size() < connections_max_) {
-    due_.push_back(options_.start + *next_);
-    next_ = schedule_.next();
+    const TimePoint due = pull();
+    due_.push_back({.at = due, .seen_late = watching_ && now - due > kLate});
   }
 }
 
@@ -86,13 +94,17 @@ void Client::dispatch() {
     connection->resume();
     pull_due(now);
   }
-  backlog_ = !due_.empty();
   while (connecting_ < due_.size() && may_connect()) {
     ++connecting_;
     loop_->connect(options_.address, options_.connect_timeout);
   }
+  waiting_for_ = due_.empty()                 ? Wait::Nothing
+                 : connecting_ >= due_.size() ? Wait::Connect
+                 : short_                     ? Wait::Descriptors
+                                              : Wait::Connections;
   // With a backlog and no more connections to be had the next answer sends the next request.
-  if (!next_ || (backlog_ && !may_connect()) || timer_armed_) return halt_when_done();
+  watching_ = due_.empty() || may_connect();
+  if (!next_ || !watching_ || timer_armed_) return halt_when_done();
   timer_armed_ = true;
   loop_->schedule(options_.start + *next_, [this] {
     timer_armed_ = false;
@@ -118,12 +130,12 @@ Connection* Client::take_idle() {
   return nullptr;
 }
 
-void Client::send(Connection& connection, TimePoint due, TimePoint now) {
+void Client::send(Connection& connection, const Due& due, TimePoint now) {
   Session& session = session_of(connection);
   CHECK(!session.busy);
   session.busy = true;
   session.last = session.expires <= now;
-  session.due = due;
+  session.due = due.at;
   session.sent = now;
   session.reader.expect(options_.method);
   connection.output() += session.last ? options_.last_request : options_.request;
@@ -131,8 +143,14 @@ void Client::send(Connection& connection, TimePoint due, TimePoint now) {
   ++in_flight_;
   ++report_.sent;
   ++second_.sent;
-  report_.send_delay.record(microseconds(now - due));
-  if (now - due > kLate) ++(backlog_ ? report_.late_for_connections : report_.late_by_client);
+  report_.send_delay.record(microseconds(now - due.at));
+  if (now - due.at <= kLate) return;
+  switch (due.seen_late ? Wait::Nothing : waiting_for_) {
+    case Wait::Nothing: ++report_.late_by_client; break;
+    case Wait::Connect: ++report_.late_for_connect; break;
+    case Wait::Connections: ++report_.late_for_connections; break;
+    case Wait::Descriptors: ++report_.late_for_descriptors; break;
+  }
 }
 
 // --- Connections -----------------------------------------------------------------------------------------------------
@@ -156,7 +174,8 @@ void Client::connect_failed(int error) {
   --connecting_;
   const bool ours = error == EMFILE || error == ENFILE || error == EADDRNOTAVAIL || error == ENOBUFS || error == ENOMEM;
   if (ours && open_ + connecting_ > 0) {
-    connections_max_ = std::min(connections_max_, open_ + connecting_);  // as many as this machine gives us
+    connections_max_ = std::min(connections_max_, open_ + connecting_);  // until the next second
+    short_ = true;
   } else if (!due_.empty()) {
     due_.pop_front();
     fail(failure_of(error));
@@ -277,7 +296,6 @@ void Client::go_on(Connection& connection, TimePoint now) {
   due_.pop_front();
   pull_due(now);
   if (due_.empty()) {
-    backlog_ = false;
     dispatch_soon();  // the schedule's timer is to be set again
   } else if (connecting_ < due_.size() && may_connect()) {
     dispatch_soon();
@@ -313,14 +331,35 @@ size_t Client::pod_of(const http::ResponseHead& head, size_t guess) {
 // --- Time ------------------------------------------------------------------------------------------------------------
 
 void Client::second_passed() {
-  finish_second(seconds(report_.timeline.size() + 1));
-  loop_->schedule(options_.start + seconds(report_.timeline.size() + 1), [this] { second_passed(); });
+  if (std::exchange(short_, false)) {
+    connections_max_ = options_.connections_max;
+    dispatch_soon();
+  }
+  const auto end_of_second = [this] { return options_.start + seconds(report_.timeline.size() + 1); };
+  do finish_second();
+  while (end_of_second() <= loop_->now());
+  loop_->schedule(end_of_second(), [this] { second_passed(); });
 }
 
-void Client::finish_second(profile::Time until) {
+// An arrival at the very end of a second belongs to it.
+void Client::count_due(profile::Time when) {
+  const auto second = static_cast<size_t>(std::max(when - profile::Time(1), profile::Time(0)) / seconds(1));
+  if (second >= due_in_second_.size()) due_in_second_.resize(second + 1);
+  ++due_in_second_[second];
+  ++counted_;
+}
+
+void Client::finish_second() {
   const uint64_t index = report_.timeline.size();
-  if (stopped_) until = std::min<profile::Time>(until, *stopped_ - options_.start);
-  for (; next_counted_ && *next_counted_ <= until; next_counted_ = counted_.next()) ++second_.due;
+  const profile::Time until = seconds(index + 1);
+  if (next_ && *next_ <= until) {
+    if (counted_ == pulled_) {
+      ahead_ = schedule_;
+      next_ahead_ = next_;
+    }
+    for (; next_ahead_ && *next_ahead_ <= until; next_ahead_ = ahead_.next()) count_due(*next_ahead_);
+  }
+  if (index < due_in_second_.size()) second_.due = due_in_second_[index];
   report_.due += second_.due;
   second_.p50_us = static_cast<uint32_t>(second_latency_.value_at_percentile(50));
   second_.p99_us = static_cast<uint32_t>(second_latency_.value_at_percentile(99));
@@ -335,12 +374,14 @@ void Client::finish_second(profile::Time until) {
 }
 
 Report Client::take_report() {
-  // The rest of the last second, with all that was due.
-  const profile::Time end = stopped_ ? *stopped_ - options_.start : options_.profile->duration();
-  const bool all_counted = !next_counted_ || *next_counted_ > end;
-  if (!all_counted || second_.sent > 0 || second_.answers > 0 || second_.errors > 0) {
-    finish_second(end);
+  // The rest of the last second.
+  while (report_.timeline.size() < due_in_second_.size() || second_.sent > 0 || second_.answers > 0 ||
+         second_.errors > 0) {
+    finish_second();
   }
+  const profile::Time asked = stopped_ ? *stopped_ - options_.start : options_.profile->duration();
+  report_.asked_seconds =
+      std::chrono::duration<double>(std::clamp(asked, profile::Time(0), options_.profile->duration())).count();
   // Heads whose answers never became whole.
   std::erase_if(report_.pods, [](const PodReport& pod) { return pod.answers == 0; });
   return std::move(report_);
@@ -355,8 +396,8 @@ void Client::halt_when_done() {
 void Client::give_up() {
   over_ = true;
   while (next_) {
+    pull();
     fail(Failure::Unsent);
-    next_ = schedule_.next();
   }
   for (; !due_.empty(); due_.pop_front()) fail(Failure::Unsent);
   loop_->halt();

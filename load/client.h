@@ -71,23 +71,38 @@ class Client final : public core::Protocol {
     bool last = false;  // it is the connection's last
   };
 
+  struct Due {
+    core::TimePoint at;
+    bool seen_late = false;  // true when nothing but this client kept it from being seen in time
+  };
+
+  // What a request that has found no idle connection waits for.
+  enum class Wait : uint8_t {
+    Nothing,
+    Connect,      // the one that is being made for it
+    Connections,  // an answer: there are as many connections as there may be
+    Descriptors,  // an answer: this machine gives no more connections
+  };
+
   struct Names {
     std::string pod, node;  // as they came, unlike those in the report
   };
 
+  core::TimePoint pull();
   void pull_due(core::TimePoint now);
+  void count_due(profile::Time when);
   void dispatch();
   void dispatch_soon();
   [[nodiscard]] core::Connection* take_idle();
   [[nodiscard]] bool may_connect() const { return open_ + connecting_ < connections_max_; }
-  void send(core::Connection& connection, core::TimePoint due, core::TimePoint now);
+  void send(core::Connection& connection, const Due& due, core::TimePoint now);
   void answered(core::Connection& connection, Session& session);
   void go_on(core::Connection& connection, core::TimePoint now);
   void fail(Failure failure);
   [[nodiscard]] Failure without_answer(const Session& session) const;
   void end_request(Session& session);
   size_t pod_of(const http::ResponseHead& head, size_t guess);
-  void finish_second(profile::Time until);
+  void finish_second();
   void second_passed();
   void halt_when_done();
   void give_up();
@@ -98,16 +113,23 @@ class Client final : public core::Protocol {
   const SecondDone second_done_;
   core::Loop* loop_ = nullptr;
   profile::Schedule schedule_;
-  profile::Schedule counted_;  // the same again, to know what was due by when however far behind we are
   std::optional<profile::Time> next_;
-  std::optional<profile::Time> next_counted_;
-  std::deque<core::TimePoint> due_;  // pulled, not sent; no more of them than there may be connections
-  bool backlog_ = false;             // true when requests have found no idle connection
+  uint64_t pulled_ = 0;
+  // What was due by when, however far behind we are: each arrival is counted when it is pulled, or ahead of that by a
+  // copy of the schedule when its second is over.
+  uint64_t counted_ = 0;  // never less than pulled_
+  profile::Schedule ahead_;
+  std::optional<profile::Time> next_ahead_;
+  std::vector<uint64_t> due_in_second_;
+  std::deque<Due> due_;  // pulled, not sent; no more of them than there may be connections
+  Wait waiting_for_ = Wait::Nothing;
+  bool watching_ = true;  // true when the next arrival is looked for at its time, and not at the next answer
   bool timer_armed_ = false;
   bool dispatch_pending_ = false;
   std::optional<core::TimePoint> stopped_;  // when, by stop()
   bool over_ = false;                       // give_up() was called
-  uint32_t connections_max_;
+  uint32_t connections_max_;  // of the options, or as many as this machine gave lately
+  bool short_ = false;        // true when it is the latter
   uint32_t open_ = 0;
   uint32_t connecting_ = 0;
   uint64_t in_flight_ = 0;

@@ -23,7 +23,7 @@ constexpr const char* kAnswer = "HTTP/1.1 204 No Content\r\nX-Pod-Name: a\r\n\r\
 
 // A client of ten requests in a second, due at 50 ms, 150 ms and so on, over a fake engine.
 struct Stage {
-  explicit Stage(uint32_t connections_max) : profile(*profile::parse_profile("10@1s", {})) {
+  explicit Stage(uint32_t connections_max, const char* text = "10@1s") : profile(*profile::parse_profile(text, {})) {
     auto owned = std::make_unique<core::FakeEngine>();
     engine = owned.get();
     engine->next_socket(kSocket);
@@ -162,6 +162,69 @@ TEST(Client, SaysWhenItWasLateItself) {
   const Report report = stage.finish();
   EXPECT_EQ(report.late_by_client, 1U);
   EXPECT_EQ(report.late_for_connections, 0U);
+}
+
+TEST(Client, ARequestThatWaitsForItsOwnConnectionFoundNoneBusy) {
+  Stage stage(10);
+  stage.at(50ms);
+  stage.at(80ms);
+  stage.connect(kSocket);
+  stage.answer(kSocket);
+  stage.client->stop();
+  const Report report = stage.finish();
+  EXPECT_EQ(report.sent, 1U);
+  EXPECT_EQ(report.late_for_connect, 1U);
+  EXPECT_EQ(report.late_for_connections, 0U);
+  EXPECT_EQ(report.late_by_client, 0U);
+}
+
+// As when its control group has no CPU time left: it sees several at once, and has not connections enough for them.
+TEST(Client, SaysThatItWasLateHoweverManyConnectionsWouldHaveHelped) {
+  Stage stage(2);
+  stage.at(50ms);
+  stage.connect(kSocket);
+  stage.answer(kSocket);
+  stage.engine->next_socket(kSocket + 1);
+  stage.at(360ms);  // nobody woke it for three
+  stage.connect(kSocket + 1);
+  for (const int fd : {kSocket, kSocket + 1}) stage.answer(fd);
+  stage.client->stop();
+  const Report report = stage.finish();
+  EXPECT_EQ(report.sent, 4U);
+  EXPECT_EQ(report.late_by_client, 3U);
+  EXPECT_EQ(report.late_for_connections + report.late_for_connect, 0U);
+}
+
+TEST(Client, AsksForMoreConnectionsAgainAfterAShortage) {
+  Stage stage(10);
+  stage.at(50ms);
+  stage.connect(kSocket);
+  stage.engine->next_socket(-EMFILE);
+  for (const auto time : {150ms, 250ms, 950ms}) stage.at(time);
+  stage.engine->next_socket(kSocket + 1);
+  stage.at(999ms);
+  EXPECT_FALSE(stage.engine->descriptor(kSocket + 1).connecting);
+  stage.at(1001ms);
+  EXPECT_TRUE(stage.engine->descriptor(kSocket + 1).connecting);
+  stage.client->stop();
+  stage.finish();
+}
+
+// Of a schedule that is never pulled beyond a second request.
+TEST(Client, KnowsHowMuchWasDueHoweverFarBehind) {
+  Stage stage(1, "10@2s");
+  stage.at(50ms);
+  stage.connect(kSocket);
+  for (const auto time : {150ms, 1000ms, 2000ms}) stage.at(time);
+  EXPECT_EQ(stage.seconds_told, 2U);
+  stage.answer(kSocket);
+  stage.client->stop();
+  const Report report = stage.finish();
+  EXPECT_EQ(report.due, 20U);
+  EXPECT_EQ(report.sent, 2U);
+  ASSERT_GE(report.timeline.size(), 2U);
+  EXPECT_EQ(report.timeline[0].due, 10U);
+  EXPECT_EQ(report.timeline[1].due, 10U);
 }
 
 TEST(Client, WithoutDescriptorsGoesOnWithTheConnectionsItHas) {

@@ -92,7 +92,7 @@ std::optional<std::string> Gate::fails(const Report& report) const {
       shown = percent(value);
       break;
     case Figure::Rate:
-      value = report.seconds > 0 ? answers / report.seconds : 0;
+      value = report.seconds_run() > 0 ? answers / report.seconds_run() : 0;
       shown = fmt::format("{:.1f} a second", value);
       break;
     case Figure::RateShare:

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <ctime>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,14 @@ double thread_cpu_seconds() {
   timespec now{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+// Ready to run, and another thread or the quota of a control group had the CPU (Documentation/scheduler/
+// sched-stats.rst, /proc/PID/schedstat: the second figure, in nanoseconds).
+double thread_wait_seconds() {
+  std::ifstream file("/proc/thread-self/schedstat");
+  double ran = 0, waited = 0;
+  return file >> ran >> waited ? waited / 1e9 : 0;
 }
 
 // What the threads tell the one that waits for them.
@@ -83,6 +92,7 @@ base::Result<Report> run_client(const ClientOptions& options, core::EngineReques
   let_stop({});
   Report report = client.take_report();
   report.cpu_seconds = thread_cpu_seconds();
+  report.cpu_wait_seconds = thread_wait_seconds();
   return report;
 }
 

@@ -94,12 +94,13 @@ Verdict verdict(const Report& report) {
   const auto many = [&](uint64_t count) {
     return count > kLateMin && static_cast<double>(count) > kLateShare * static_cast<double>(report.due);
   };
-  const double busy = report.seconds > 0 ? report.cpu_seconds / (report.seconds * report.threads) : 0;
-  if (many(report.late_by_client)) return Verdict::Client;
-  const uint64_t waited =
-      report.late_for_connections + report.failures[static_cast<size_t>(Failure::Unsent)];
-  if (many(waited)) return busy > kBusyShare ? Verdict::Client : Verdict::Connections;
-  return Verdict::Kept;
+  if (many(report.late_by_client) || many(report.late_for_descriptors)) return Verdict::Client;
+  const uint64_t waited = report.late_for_connections + report.failures[static_cast<size_t>(Failure::Unsent)];
+  if (!many(waited)) return Verdict::Kept;
+  // A client that wants more CPU time than it gets reads the answers late: its connections are busy because it is.
+  const double wanted = report.cpu_seconds + report.cpu_wait_seconds;
+  const bool busy = wanted > kBusyShare * report.seconds_run() * report.threads;
+  return busy ? Verdict::Client : Verdict::Connections;
 }
 
 void add(SecondReport& into, const SecondReport& part) {
@@ -151,6 +152,7 @@ base::Result<void> merge(Report& into, const Report& part) {
 }
 
 void add(Report& into, const Report& part) {
+  into.asked_seconds = std::max(into.asked_seconds, part.asked_seconds);
   into.seconds = std::max(into.seconds, part.seconds);
   into.due += part.due;
   into.sent += part.sent;
@@ -158,6 +160,8 @@ void add(Report& into, const Report& part) {
   into.answer_bytes += part.answer_bytes;
   into.connections += part.connections;
   into.late_for_connections += part.late_for_connections;
+  into.late_for_connect += part.late_for_connect;
+  into.late_for_descriptors += part.late_for_descriptors;
   into.late_by_client += part.late_by_client;
   for (const auto& [status, count] : part.statuses) into.statuses[status] += count;
   for (size_t i = 0; i < kFailures; ++i) into.failures[i] += part.failures[i];
@@ -177,6 +181,7 @@ void add(Report& into, const Report& part) {
   if (part.timeline.size() > into.timeline.size()) into.timeline.resize(part.timeline.size());
   for (size_t i = 0; i < part.timeline.size(); ++i) add(into.timeline[i], part.timeline[i]);
   into.cpu_seconds += part.cpu_seconds;
+  into.cpu_wait_seconds += part.cpu_wait_seconds;
 }
 
 }  // namespace kiln::load

@@ -6,6 +6,7 @@
 // first figure knows of them (coordinated omission).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -87,7 +88,8 @@ struct Report {
   std::vector<ShardReport> shards;  // that are added up here
   double started_at = 0;            // seconds since 1970
   double planned_seconds = 0;
-  double seconds = 0;  // until the last answer
+  double asked_seconds = 0;  // of those, until it was interrupted
+  double seconds = 0;        // until the last answer
   bool interrupted = false;
 
   // What came of it.
@@ -96,8 +98,11 @@ struct Report {
   uint64_t answers = 0;
   uint64_t answer_bytes = 0;
   uint64_t connections = 0;            // made
-  uint64_t late_for_connections = 0;   // sent more than a millisecond late: every connection was busy
-  uint64_t late_by_client = 0;         // the same though one was free: the client was slow
+  // Sent more than a millisecond late, because
+  uint64_t late_for_connections = 0;  // every connection was busy
+  uint64_t late_for_connect = 0;      // its connection was being made
+  uint64_t late_for_descriptors = 0;  // this machine gave no descriptor or port for another
+  uint64_t late_by_client = 0;        // the client saw too late that it was due
   std::map<int, uint64_t> statuses;
   std::array<uint64_t, kFailures> failures{};
   base::HdrHistogram latency = latency_histogram();
@@ -109,8 +114,11 @@ struct Report {
   // The client itself.
   uint32_t threads = 1;
   uint32_t connections_max = 0;
-  double cpu_seconds = 0;  // of its threads
+  double cpu_seconds = 0;       // of its threads
+  double cpu_wait_seconds = 0;  // that they could have used and did not get; 0 where the kernel does not count it
 
+  // What rates are over: a server that stops answering does not make the time shorter.
+  [[nodiscard]] double seconds_run() const { return std::max(seconds, asked_seconds); }
   [[nodiscard]] uint64_t errors() const;
   [[nodiscard]] double error_share() const;  // of what was due
   // The coefficient of variation of the pods' answers: 0 when all have answered as often.

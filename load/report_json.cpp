@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "load/report.h"
@@ -64,13 +65,17 @@ std::string to_json(const Report& report) {
     fmt::format_to(to, R"({}{{"index":{},"count":{}}})", i == 0 ? "" : ",", report.shards[i].index,
                    report.shards[i].count);
   }
-  fmt::format_to(to, R"(],"started_at":{:.6f},"planned_seconds":{:.6f},"seconds":{:.6f},"interrupted":{},)",
-                 report.started_at, report.planned_seconds, report.seconds, report.interrupted);
+  fmt::format_to(to,
+                 R"(],"started_at":{:.6f},"planned_seconds":{:.6f},"asked_seconds":{:.6f},"seconds":{:.6f},)"
+                 R"("interrupted":{},)",
+                 report.started_at, report.planned_seconds, report.asked_seconds, report.seconds, report.interrupted);
   fmt::format_to(to,
                  R"("due":{},"sent":{},"answers":{},"answer_bytes":{},"errors":{},"error_share":{:.6f},)"
-                 R"("connections":{},"late_for_connections":{},"late_by_client":{},"verdict":"{}","statuses":{{)",
+                 R"("connections":{},"late_for_connections":{},"late_for_connect":{},"late_for_descriptors":{},)"
+                 R"("late_by_client":{},"verdict":"{}","statuses":{{)",
                  report.due, report.sent, report.answers, report.answer_bytes, report.errors(), report.error_share(),
-                 report.connections, report.late_for_connections, report.late_by_client,
+                 report.connections, report.late_for_connections, report.late_for_connect,
+                 report.late_for_descriptors, report.late_by_client,
                  kVerdicts[static_cast<size_t>(verdict(report))]);
   bool first = true;
   for (const auto& [status, count] : report.statuses) {
@@ -95,8 +100,9 @@ std::string to_json(const Report& report) {
   for (size_t i = 0; i < report.timeline.size(); ++i) {
     fmt::format_to(to, "{}{}", i == 0 ? "" : ",", to_json_line(report.timeline[i], i));
   }
-  fmt::format_to(to, R"(],"client":{{"threads":{},"connections_max":{},"cpu_seconds":{:.6f}}}}})", report.threads,
-                 report.connections_max, report.cpu_seconds);
+  fmt::format_to(to,
+                 R"(],"client":{{"threads":{},"connections_max":{},"cpu_seconds":{:.6f},"cpu_wait_seconds":{:.6f}}}}})",
+                 report.threads, report.connections_max, report.cpu_seconds, report.cpu_wait_seconds);
   return out;
 }
 
@@ -113,6 +119,15 @@ void read(dom::element from, base::HdrHistogram& into) {
 std::string text(dom::element from, std::string_view key) { return printable(from[key].get_string().value()); }
 uint64_t number(dom::element from, std::string_view key) { return from[key].get_uint64().value(); }
 double real(dom::element from, std::string_view key) { return from[key].get_double().value(); }
+
+// Of members that have come since schema 1 was first written.
+bool has(dom::element from, std::string_view key) { return from[key].error() != simdjson::NO_SUCH_FIELD; }
+uint64_t number_or(dom::element from, std::string_view key, uint64_t otherwise) {
+  return has(from, key) ? number(from, key) : otherwise;
+}
+double real_or(dom::element from, std::string_view key, double otherwise) {
+  return has(from, key) ? real(from, key) : otherwise;
+}
 
 SecondReport second_of(dom::element from) {
   SecondReport second;
@@ -155,12 +170,16 @@ Report report_of(dom::element from) {
   report.planned_seconds = real(from, "planned_seconds");
   report.seconds = real(from, "seconds");
   report.interrupted = from["interrupted"].get_bool().value();
+  const double asked = report.interrupted ? std::min(report.seconds, report.planned_seconds) : report.planned_seconds;
+  report.asked_seconds = real_or(from, "asked_seconds", asked);
   report.due = number(from, "due");
   report.sent = number(from, "sent");
   report.answers = number(from, "answers");
   report.answer_bytes = number(from, "answer_bytes");
   report.connections = number(from, "connections");
   report.late_for_connections = number(from, "late_for_connections");
+  report.late_for_connect = number_or(from, "late_for_connect", 0);
+  report.late_for_descriptors = number_or(from, "late_for_descriptors", 0);
   report.late_by_client = number(from, "late_by_client");
   for (const auto& [status, count] : from["statuses"].get_object()) {
     report.statuses[std::stoi(std::string(status))] = count.get_uint64().value();
@@ -177,6 +196,7 @@ Report report_of(dom::element from) {
   report.threads = static_cast<uint32_t>(number(client, "threads"));
   report.connections_max = static_cast<uint32_t>(number(client, "connections_max"));
   report.cpu_seconds = real(client, "cpu_seconds");
+  report.cpu_wait_seconds = real_or(client, "cpu_wait_seconds", 0);
   return report;
 }
 

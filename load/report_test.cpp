@@ -18,6 +18,7 @@ Report part(uint32_t index, uint32_t count, const std::vector<std::string>& pods
   report.shards = {{.index = index, .count = count}};
   report.started_at = 1'700'000'000;
   report.planned_seconds = 10;
+  report.asked_seconds = 10;
   report.seconds = 10;
   report.connections_max = 10;
   SecondReport& second = report.timeline.emplace_back();
@@ -188,6 +189,57 @@ TEST(Report, KnowsWhoStoodInTheWay) {
   EXPECT_EQ(verdict(report), Verdict::Connections);
   report.cpu_seconds = 9.5;
   EXPECT_EQ(verdict(report), Verdict::Client) << "a thread that has no time left keeps connections busy";
+  report.cpu_seconds = 1;
+  report.cpu_wait_seconds = 8.5;
+  EXPECT_EQ(verdict(report), Verdict::Client) << "and so does one that gets none";
+  report.late_for_connections = 0;
+  report.late_for_connect = 1000;
+  EXPECT_EQ(verdict(report), Verdict::Kept) << "no connection was busy";
+  report.late_for_descriptors = 11;
+  EXPECT_EQ(verdict(report), Verdict::Client);
+  EXPECT_NE(to_text(report).find("ulimit -n"), std::string::npos) << to_text(report);
+}
+
+// Its last answer came after a second of ten.
+TEST(Report, AServerThatStopsAnsweringDoesNotMakeTheTimeShorter) {
+  Report report = part(0, 1, {"a"}, 20, 1000);
+  report.seconds = 1;
+  report.due = 200;
+  report.failures[static_cast<size_t>(Failure::Refused)] = 180;
+  EXPECT_NE(to_text(report).find("answered  20 in 10.0 s, 2.0/s"), std::string::npos) << to_text(report);
+  EXPECT_TRUE(Gate::parse("rate<18")->fails(report).has_value());
+  report.late_for_connections = 50;
+  report.cpu_seconds = 1;
+  EXPECT_EQ(verdict(report), Verdict::Connections) << "a tenth of a core";
+}
+
+TEST(Report, ARateIsOverTheTimeUntilTheInterruption) {
+  Report report = part(0, 1, {"a"}, 40, 1000);
+  report.planned_seconds = 300;
+  report.asked_seconds = 4;
+  report.seconds = 4.5;
+  report.interrupted = true;
+  EXPECT_NE(to_text(report).find("asked     40 requests in 4.0 s, 10.0/s"), std::string::npos) << to_text(report);
+}
+
+// As they were written before some members were added.
+TEST(Report, ReadsOlderReports) {
+  Report report = part(0, 1, {"a"}, 10, 1000);
+  report.seconds = 3;
+  std::string json = to_json(report);
+  for (const char* added : {"\"asked_seconds\":10.000000,", "\"late_for_connect\":0,", "\"late_for_descriptors\":0,",
+                            ",\"cpu_wait_seconds\":0.000000"}) {
+    const size_t at = json.find(added);
+    ASSERT_NE(at, std::string::npos) << added;
+    json.erase(at, std::string_view(added).size());
+  }
+  auto back = from_json(json);
+  ASSERT_TRUE(back) << back.error().what;
+  EXPECT_EQ(back->asked_seconds, 10);
+  json.replace(json.find("\"interrupted\":false"), 19, "\"interrupted\":true");
+  back = from_json(json);
+  ASSERT_TRUE(back) << back.error().what;
+  EXPECT_EQ(back->asked_seconds, 3);
 }
 
 TEST(Report, ALateFirstConnectionIsNobodysFault) {
@@ -225,13 +277,11 @@ TEST(Report, ShowsHowManyPodsAnsweredInWholeSeconds) {
   report.timeline[1].pods.erase("a");
   report.timeline[2].pods.clear();
   report.timeline[2].pods["b"] = 1;
-  report.planned_seconds = report.seconds = 2.5;
+  report.asked_seconds = 2.5;
   EXPECT_NE(to_text(report).find("in a second: 2 from 0 s, 1 from 1 s\n"), std::string::npos) << to_text(report);
-  report.planned_seconds = 10;
-  report.interrupted = true;
-  report.seconds = 1.5;
+  report.asked_seconds = 1.5;
   EXPECT_NE(to_text(report).find("in a second: 2 from 0 s\n"), std::string::npos) << to_text(report);
-  report.seconds = 0.5;
+  report.asked_seconds = 0.5;
   EXPECT_NE(to_text(report).find("in a second: 2 from 0 s\n"), std::string::npos) << "a part is better than nothing";
 }
 
@@ -239,7 +289,7 @@ TEST(Report, ALineOfChangesEnds) {
   Report report = part(0, 1, {"a", "b"}, 50, 1000);
   report.timeline.resize(1000, report.timeline[0]);
   for (size_t i = 0; i < report.timeline.size(); i += 2) report.timeline[i].pods.erase("a");
-  report.planned_seconds = report.seconds = 1000;
+  report.asked_seconds = 1000;
   EXPECT_NE(to_text(report).find("2 from 19 s, and 980 changes more\n"), std::string::npos) << to_text(report);
 }
 

@@ -51,8 +51,7 @@ void pods(std::string& text, const Report& report) {
   fmt::format_to(out, "skew {:.2f} (standard deviation of the pods' answers over their mean)\n", report.skew());
 
   // How many pods answered in each second, where that changes. In a second of which only a part was asked for fewer do.
-  const double asked = report.interrupted ? std::min(report.seconds, report.planned_seconds) : report.planned_seconds;
-  const auto whole = static_cast<size_t>(std::max(asked, 1.0));
+  const auto whole = static_cast<size_t>(std::max(report.asked_seconds, 1.0));
   std::string replicas;
   size_t last = 0, changes = 0;
   for (size_t i = 0; i < std::min(whole, report.timeline.size()); ++i) {
@@ -68,10 +67,14 @@ void pods(std::string& text, const Report& report) {
   fmt::format_to(out, "pods that answered in a second: {}\n", replicas.empty() ? "none" : replicas);
 }
 
-std::string_view words(Verdict verdict) {
-  switch (verdict) {
+std::string_view words(const Report& report) {
+  switch (verdict(report)) {
     case Verdict::Kept: return "it kept its schedule";
-    case Verdict::Client: return "THE CLIENT WAS THE BOTTLENECK: give it more --threads, a core of its own, or shards";
+    case Verdict::Client:
+      if (report.late_for_descriptors > report.late_by_client) {
+        return "THE CLIENT WAS THE BOTTLENECK: it ran out of descriptors or ports; raise ulimit -n, or give it shards";
+      }
+      return "THE CLIENT WAS THE BOTTLENECK: give it more --threads, a core of its own, or shards";
     case Verdict::Connections:
       return "EVERY CONNECTION WAS BUSY: the server was slower than the schedule, or --connections is too small";
   }
@@ -90,16 +93,16 @@ std::string time_text(double us) {
 std::string to_text(const Report& report) {
   std::string text;
   auto out = std::back_inserter(text);
-  const double seconds = std::max(report.seconds, 1e-9);
+  const double seconds = std::max(report.seconds_run(), 1e-9);
   fmt::format_to(out, "{}\n{}, {} arrivals", report.url, report.profile, report.arrivals);
   if (report.shards.size() > 1 || (!report.shards.empty() && report.shards[0].count > 1)) {
     fmt::format_to(out, ", {} of {} shards", report.shards.size(), report.shards[0].count);
   }
   fmt::format_to(out, "{}\n\n", report.interrupted ? "; INTERRUPTED" : "");
-  fmt::format_to(out, "asked     {} requests in {:.1f} s, {:.1f}/s\n", report.due, report.planned_seconds,
-                 report.planned_seconds > 0 ? static_cast<double>(report.due) / report.planned_seconds : 0);
+  fmt::format_to(out, "asked     {} requests in {:.1f} s, {:.1f}/s\n", report.due, report.asked_seconds,
+                 report.asked_seconds > 0 ? static_cast<double>(report.due) / report.asked_seconds : 0);
   fmt::format_to(out, "answered  {} in {:.1f} s, {:.1f}/s, {} bytes, over {} connections\n", report.answers,
-                 report.seconds, static_cast<double>(report.answers) / seconds, report.answer_bytes,
+                 report.seconds_run(), static_cast<double>(report.answers) / seconds, report.answer_bytes,
                  report.connections);
   fmt::format_to(out, "status    ");
   std::string separator;
@@ -122,10 +125,14 @@ std::string to_text(const Report& report) {
   latency_line(text, "sent", report.service);
   latency_line(text, "delay", report.send_delay);
   if (!report.pods.empty()) pods(text, report);
-  fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {} sent late because of it, {} for want of a connection\n"
-                 "verdict   {}\n",
-                 report.cpu_seconds / seconds, report.threads, report.threads == 1 ? "" : "s", report.late_by_client,
-                 report.late_for_connections, words(verdict(report)));
+  fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {:.2f} waited for\n", report.cpu_seconds / seconds,
+                 report.threads, report.threads == 1 ? "" : "s", report.cpu_wait_seconds / seconds);
+  fmt::format_to(out,
+                 "late      {} by the client, {} while every connection was busy, {} while theirs was made, "
+                 "{} for want of descriptors or ports\n",
+                 report.late_by_client, report.late_for_connections, report.late_for_connect,
+                 report.late_for_descriptors);
+  fmt::format_to(out, "verdict   {}\n", words(report));
   return text;
 }
 

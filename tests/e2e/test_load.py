@@ -194,6 +194,23 @@ class StandingStill(LoadTest):
         self.check(report, 1e6)
         self.assertEqual(report["answers"], 200)
 
+    def test_a_stopped_client_blames_itself(self):
+        peer = self.peer()
+        process = self.start_load(peer.url, "100@2s", "--format", "json", "--connections", 100)
+        eventually(lambda: len(peer.came) > 20, "requests come")
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)  # for which it stands still, as one whose control group has no CPU time left
+            process.send_signal(signal.SIGCONT)
+            seen = len(peer.came)
+            eventually(lambda seen=seen: len(peer.came) > seen + 20, "it makes up for it")
+        output, _ = process.communicate(timeout=30 * SLOW)
+        report = json.loads(output)
+        self.check_sums(report)
+        self.assertGreater(report["late_by_client"], 60)
+        self.assertEqual(report["late_for_connections"], 0)
+        self.assertEqual(report["verdict"], "client")
+
     def test_with_connections_left_only_one_request_waits(self):
         def answer(_peer, _connection, request):
             if request == 50:
@@ -321,7 +338,9 @@ class Connections(LoadTest):
                            limit=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)))
         self.assertEqual(report["answers"], 200)
         self.assertLess(len(peer.connections), 24)
-        self.assertEqual(report["verdict"], "connections")
+        self.assertGreater(report["late_for_descriptors"], 100)
+        self.assertEqual(report["late_for_connections"], 0)
+        self.assertEqual(report["verdict"], "client")
 
 
 class Answers(LoadTest):
@@ -423,6 +442,13 @@ class NoAnswers(LoadTest):
         report = self.load(self.peer(answer).url, "20@1s")
         self.assertEqual((report["answers"], report["failures"]["closed_early"], report["errors"]), (15, 5, 5))
 
+    def test_a_server_that_dies_has_answered_less_in_the_same_time(self):
+        peer = self.peer(lambda peer, *_: (b"", True) if time.time() - peer.came[0][0] > 0.5 else OK)
+        ended = self.run_load(peer.url, "20@2s", "--fail-if", "rate<18", "--fail-if", "rate>12")
+        self.assertEqual(ended.returncode, 3)
+        self.assertRegex(ended.stderr, r"\Akiln load: failed by rate<18: [0-9.]+ a second\n\Z")
+        self.assertRegex(ended.stdout, r"(?m)^answered  1[01] in 2\.0 s, 5\.[0-9]/s,")
+
     def test_a_large_body_that_nobody_reads_times_out(self):
         file = self.folder / "body"
         file.write_bytes(b"x" * (4 << 20))
@@ -460,6 +486,8 @@ class Signals(LoadTest):
                 self.assertTrue(report["interrupted"])
                 self.assertGreater(report["answers"], 60)
                 self.assertLess(report["seconds"], 10 * SLOW)
+                self.assertEqual(report["planned_seconds"], 3600)
+                self.assertAlmostEqual(report["due"] / report["asked_seconds"], 50, delta=2)
 
     def test_what_was_under_way_is_in_the_report(self):
         release = threading.Event()
