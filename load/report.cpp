@@ -51,6 +51,12 @@ std::string printable(std::string_view text) {
 
 base::HdrHistogram latency_histogram() { return base::HdrHistogram(3'600'000'000); }
 
+uint64_t Report::unanswered() const {
+  uint64_t sum = 0;
+  for (const uint64_t count : failures) sum += count;
+  return sum - failures[static_cast<size_t>(Failure::CutOff)];
+}
+
 uint64_t Report::errors() const {
   uint64_t sum = 0;
   for (const uint64_t count : failures) sum += count;
@@ -74,7 +80,7 @@ double Report::skew() const {
 }
 
 bool only_redirects(const Report& report) {
-  return std::ranges::all_of(report.statuses, [](const auto& status) {
+  return report.answers > 0 && std::ranges::all_of(report.statuses, [](const auto& status) {
     return status.first >= 300 && status.first < 400 && status.first != 304;
   });
 }

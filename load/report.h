@@ -120,6 +120,7 @@ struct Report {
   // What rates are over: a server that stops answering does not make the time shorter.
   [[nodiscard]] double seconds_run() const { return std::max(seconds, asked_seconds); }
   [[nodiscard]] uint64_t errors() const;
+  [[nodiscard]] uint64_t unanswered() const;  // but for what an interruption cut off
   [[nodiscard]] double error_share() const;  // of what was due
   // The coefficient of variation of the pods' answers: 0 when all have answered as often.
   [[nodiscard]] double skew() const;
@@ -151,19 +152,21 @@ std::string to_text(const Report& report);
 // A condition that fails a run: "p99>200ms", "errors>0.1%", "rate<95%".
 class Gate {
  public:
-  // pN (any percentile), max, mean with a duration; errors with a number or a share of what was due; rate, of answers,
+  // pN (any percentile), max, mean with a duration, where what was not answered counts as slower than all that was, but
+  // not in the mean; errors with a number or a share of what was due; rate, of answers,
   // with a number a second or a share of what was due.
   [[nodiscard]] static base::Result<Gate> parse(std::string_view text);
 
-  // What was measured, when the condition is met and the run therefore fails; else nothing.
+  // What was measured, when the condition is met and the run therefore fails; else nothing. A latency that is not known
+  // fails either way, and a report of no request none.
   [[nodiscard]] std::optional<std::string> fails(const Report& report) const;
 
  private:
-  enum class Figure : uint8_t { Percentile, Maximum, Mean, Errors, ErrorShare, Rate, RateShare };
+  enum class Figure : uint8_t { Percentile, Mean, Errors, ErrorShare, Rate, RateShare };
 
   std::string text_;
-  Figure figure_ = Figure::Maximum;
-  double percentile_ = 0;
+  Figure figure_ = Figure::Percentile;
+  double percentile_ = 100;
   bool above_ = true;  // true: a figure above the limit fails; false: one below
   double limit_ = 0;   // microseconds, requests, requests a second, or a share of 1
 };

@@ -25,6 +25,18 @@ void latency_line(std::string& text, std::string_view name, const base::HdrHisto
                  time_text(histogram.mean()));
 }
 
+void latencies(std::string& text, const Report& report) {
+  if (report.answers == 0) return;
+  auto out = std::back_inserter(text);
+  if (const uint64_t unanswered = report.due - report.answers; unanswered > 0) {
+    fmt::format_to(out, "of the {} answers alone, {} requests have none:\n", report.answers, unanswered);
+  }
+  fmt::format_to(out, "latency  {:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "p50", "p90", "p99", "p99.9", "max", "mean");
+  latency_line(text, "due", report.latency);
+  latency_line(text, "sent", report.service);
+  latency_line(text, "delay", report.send_delay);
+}
+
 void pods(std::string& text, const Report& report) {
   auto out = std::back_inserter(text);
   size_t name_width = 3, node_width = 4;
@@ -120,10 +132,7 @@ std::string to_text(const Report& report) {
   fmt::format_to(out, "{}\nerrors    {} ({:.3g} %)\n\n", separator.empty() ? "none" : "", report.errors(),
                  100 * report.error_share());
 
-  fmt::format_to(out, "latency  {:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "p50", "p90", "p99", "p99.9", "max", "mean");
-  latency_line(text, "due", report.latency);
-  latency_line(text, "sent", report.service);
-  latency_line(text, "delay", report.send_delay);
+  latencies(text, report);
   if (!report.pods.empty()) pods(text, report);
   fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {:.2f} waited for\n", report.cpu_seconds / seconds,
                  report.threads, report.threads == 1 ? "" : "s", report.cpu_wait_seconds / seconds);
