@@ -23,12 +23,17 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kBodyBytesMax = 16 << 20;
 constexpr size_t kReadBytes = 64 << 10;
+constexpr std::chrono::milliseconds kLook{100};  // at whether it was interrupted
+
+using Interrupted = std::function<bool()>;
 
 // 0 when the socket is ready for it in time, or why it is not.
-int wait_for(const base::Fd& socket, short event, Clock::time_point until) {
+int wait_for(const base::Fd& socket, short event, Clock::time_point until, const Interrupted& interrupted = {}) {
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+    if (interrupted && interrupted()) return EINTR;
+    auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     if (left.count() <= 0) return ETIMEDOUT;
+    if (interrupted) left = std::min(left, kLook);
     pollfd watched{.fd = socket.get(), .events = event, .revents = 0};
     const int ready = ::poll(&watched, 1, static_cast<int>(left.count()));
     if (ready > 0) return 0;
@@ -37,12 +42,13 @@ int wait_for(const base::Fd& socket, short event, Clock::time_point until) {
 }
 
 // A connection, or why there is none.
-int connect_to(const core::SocketAddress& address, Clock::time_point until, base::Fd& socket) {
+int connect_to(const core::SocketAddress& address, Clock::time_point until, const Interrupted& interrupted,
+               base::Fd& socket) {
   socket = base::Fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.valid()) return errno;
   if (::connect(socket.get(), address.get(), address.size) == 0) return 0;
   if (errno != EINPROGRESS) return errno;
-  int error = wait_for(socket, POLLOUT, until);
+  int error = wait_for(socket, POLLOUT, until, interrupted);
   socklen_t size = sizeof error;
   if (error == 0) ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size);
   return error;
@@ -129,17 +135,26 @@ base::Result<Fetched> receive(const base::Fd& socket, Clock::time_point until) {
 
 }  // namespace
 
-base::Result<Connected> connect(const http::Url& url, std::chrono::nanoseconds timeout) {
+base::Result<Connected> connect(std::span<const core::SocketAddress> addresses, std::chrono::nanoseconds timeout,
+                                const Interrupted& interrupted) {
   const auto until = Clock::now() + timeout;
+  int error = 0;
+  for (size_t i = 0; i < addresses.size() && error != EINTR; ++i) {
+    const auto now = Clock::now();
+    base::Fd socket;
+    error = connect_to(addresses[i], now + (until - now) / (addresses.size() - i), interrupted, socket);
+    if (error == 0) return Connected{.socket = std::move(socket), .address = addresses[i]};
+  }
+  return base::system_error("connecting", error);
+}
+
+base::Result<Connected> connect(const http::Url& url, std::chrono::nanoseconds timeout,
+                                const Interrupted& interrupted) {
   const auto addresses = core::resolve(url.host, url.port);
   if (!addresses) return std::unexpected(addresses.error());
-  int error = 0;
-  for (const core::SocketAddress& address : *addresses) {
-    base::Fd socket;
-    error = connect_to(address, until, socket);
-    if (error == 0) return Connected{.socket = std::move(socket), .address = address};
-  }
-  return base::system_error(fmt::format("connecting to {}:{}", url.host, url.port), error);
+  auto connected = connect(*addresses, timeout, interrupted);
+  if (connected) return connected;
+  return base::system_error(fmt::format("connecting to {}:{}", url.host, url.port), connected.error().code);
 }
 
 base::Result<Fetched> fetch(const http::Url& url, std::chrono::nanoseconds timeout) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <span>
 #include <string>
 
 #include "base/fd.h"
@@ -26,7 +28,13 @@ struct Connected {
   core::SocketAddress address;
 };
 
-// To the first of the host's addresses that somebody answers at.
-[[nodiscard]] base::Result<Connected> connect(const http::Url& url, std::chrono::nanoseconds timeout);
+// To the first of the addresses that somebody answers at; one that is silent takes no time from those behind it.
+// `interrupted` is asked ten times a second, and true ends it with EINTR.
+[[nodiscard]] base::Result<Connected> connect(std::span<const core::SocketAddress> addresses,
+                                              std::chrono::nanoseconds timeout,
+                                              const std::function<bool()>& interrupted = {});
+// To those of the host.
+[[nodiscard]] base::Result<Connected> connect(const http::Url& url, std::chrono::nanoseconds timeout,
+                                              const std::function<bool()>& interrupted = {});
 
 }  // namespace kiln::load

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <string>
 #include <string_view>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "core/listener.h"
+#include "core/resolve.h"
 
 namespace kiln::load {
 namespace {
@@ -133,6 +136,42 @@ TEST(Fetch, SaysWhenNobodyListens) {
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, ECONNREFUSED);
   EXPECT_TRUE(answer.error().what.contains(fmt::format("127.0.0.1:{}", url.port))) << answer.error().what;
+}
+
+// A listener that the kernel drops connections for.
+struct Silent {
+  Silent() {
+    EXPECT_EQ(::listen(listener.get(), 0), 0);
+    for (base::Fd& one : waiting) {
+      one = base::Fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+      static_cast<void>(::connect(one.get(), address.get(), address.size));
+    }
+  }
+
+  base::Fd listener = open_listener();
+  core::SocketAddress address = std::move(*core::resolve("127.0.0.1", core::port_of(listener.get())))[0];
+  std::array<base::Fd, 3> waiting;
+};
+
+TEST(Connect, ASilentAddressLeavesTimeForTheNext) {
+  const Silent silent;
+  const base::Fd listener = open_listener();
+  const auto alive = std::move(*core::resolve("127.0.0.1", core::port_of(listener.get())))[0];
+  const auto connected = connect(std::array{silent.address, silent.address, alive}, std::chrono::milliseconds(600));
+  ASSERT_TRUE(connected) << connected.error().what;
+  sockaddr_in peer{};
+  socklen_t size = sizeof peer;
+  ASSERT_EQ(::getpeername(connected->socket.get(), reinterpret_cast<sockaddr*>(&peer), &size), 0);
+  EXPECT_EQ(ntohs(peer.sin_port), core::port_of(listener.get()));
+}
+
+TEST(Connect, EndsWhenItIsInterrupted) {
+  const Silent silent;
+  int looks = 0;
+  const auto connected = connect(std::array{silent.address, silent.address}, kLong, [&] { return ++looks > 2; });
+  ASSERT_FALSE(connected);
+  EXPECT_EQ(connected.error().code, EINTR);
+  EXPECT_EQ(looks, 3);
 }
 
 }  // namespace

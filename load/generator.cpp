@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/prctl.h>
 
+#include <cerrno>
 #include <condition_variable>
 #include <ctime>
 #include <fstream>
@@ -132,11 +133,33 @@ base::Result<std::string> request_text(const GeneratorOptions& options, bool kee
   return base::error(why);
 }
 
+namespace {
+
+// With what was asked.
+Report report_of(const GeneratorOptions& options, Report report) {
+  report.url = printable("http://" + options.url.authority + options.url.target);
+  report.profile = printable(options.profile_text);
+  report.arrivals = options.arrivals == profile::Arrivals::Poisson ? "poisson" : "uniform";
+  report.seed = options.seed;
+  report.shards = {{.index = options.shard.index, .count = options.shard.count}};
+  report.planned_seconds = std::chrono::duration<double>(options.profile.duration()).count();
+  report.threads = options.threads;
+  report.connections_max = options.connections_max;
+  return report;
+}
+
+}  // namespace
+
 base::Result<Report> run(const GeneratorOptions& options, const SecondDone& second_done,
                          const std::function<bool()>& interrupted) {
   auto request = request_text(options, true);
   if (!request) return std::unexpected(std::move(request.error()));
-  auto server = connect(options.url, kConnectTimeout);
+  auto server = connect(options.url, kConnectTimeout, interrupted);
+  if (!server && server.error().code == EINTR) {
+    Report nothing;
+    nothing.interrupted = true;
+    return report_of(options, std::move(nothing));
+  }
   if (!server) return std::unexpected(std::move(server.error()));
   server->socket.reset();
   const auto now = std::chrono::system_clock::now();
@@ -209,18 +232,9 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
   threads.clear();
   if (board.error) return std::unexpected(std::move(*board.error));
 
-  Report& report = *board.report;
-  report.url = printable("http://" + options.url.authority + options.url.target);
-  report.profile = printable(options.profile_text);
-  report.arrivals = options.arrivals == profile::Arrivals::Poisson ? "poisson" : "uniform";
-  report.seed = options.seed;
-  report.shards = {{.index = options.shard.index, .count = options.shard.count}};
-  report.started_at = std::chrono::duration<double>(start.time_since_epoch()).count();
-  report.planned_seconds = std::chrono::duration<double>(options.profile.duration()).count();
-  report.interrupted = stopped;
-  report.threads = options.threads;
-  report.connections_max = options.connections_max;
-  return std::move(report);
+  board.report->started_at = std::chrono::duration<double>(start.time_since_epoch()).count();
+  board.report->interrupted = stopped;
+  return report_of(options, std::move(*board.report));
 }
 
 }  // namespace kiln::load

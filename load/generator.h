@@ -40,8 +40,9 @@ struct GeneratorOptions {
 [[nodiscard]] base::Result<std::string> request_text(const GeneratorOptions& options, bool keep_alive);
 
 // Resolves the host, runs, and returns when all is done. `second_done` is called on this thread after each second of
-// the schedule, with the sum of all threads; `interrupted` is asked ten times a second, and true ends the run early. An
-// error when it could not even begin: no such host, nobody who answers there, no engine.
+// the schedule, with the sum of all threads; `interrupted` is asked ten times a second, and true ends the run early,
+// with a report of nothing where it had not begun. An error when it could not even begin: no such host, nobody who
+// answers there, no engine.
 using SecondDone = std::function<void(uint64_t index, const SecondReport& second)>;
 [[nodiscard]] base::Result<Report> run(const GeneratorOptions& options, const SecondDone& second_done,
                                        const std::function<bool()>& interrupted);
