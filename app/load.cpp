@@ -189,27 +189,30 @@ int cannot_write(const std::string& what) {
 // Prints the report, judges it, and says how the command ends. `hdr` is open where --hdr names a file.
 int finish(const load::Report& report, const LoadArguments& arguments, const std::vector<load::Gate>& gates,
            std::ofstream& hdr) {
+  int status = 0;
   if (!print(stdout, arguments.format == "json" ? load::to_json(report) + "\n" : load::to_text(report))) {
-    return cannot_write("the report");
+    status = cannot_write("the report");
   }
   if (hdr.is_open()) {
     hdr << report.latency.percentile_distribution({.unit = 1000});
-    if (!hdr.flush()) return cannot_write(arguments.hdr);
+    if (!hdr.flush()) status = cannot_write(arguments.hdr);
   }
-  int status = 0;
   for (const load::Gate& gate : gates) {
     if (const auto why = gate.fails(report)) status = complain(kGateFailed, "failed by " + *why);
   }
   return status;
 }
 
-// The file may be the log of a pod that wrote a line each second before it.
+// The file may be the log of a pod: a line each second before the report, and what its gates said behind it.
 base::Result<load::Report> report_in(std::string_view text) {
   auto whole = load::from_json(text);
-  if (whole) return whole;
-  text = text.substr(0, text.find_last_not_of(" \r\n") + 1);
-  auto last_line = load::from_json(text.substr(text.rfind('\n') + 1));
-  return last_line ? std::move(last_line) : std::move(whole);
+  for (size_t end = text.size(); !whole && end != std::string_view::npos;) {
+    const size_t before = end == 0 ? std::string_view::npos : text.rfind('\n', end - 1);
+    const size_t begin = before == std::string_view::npos ? 0 : before + 1;
+    if (auto line = load::from_json(text.substr(begin, end - begin))) return line;
+    end = before;
+  }
+  return whole;
 }
 
 // Before minutes are spent on what it shall hold.
@@ -248,8 +251,12 @@ int load(const LoadArguments& arguments, const Environment& environment) {
   LoadView view(on_terminal ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
                 arguments.url + "   " + arguments.profile,
                 std::chrono::duration<double>(options->profile.duration()).count());
+  int out_error = 0;  // of the first line that could not be written
   const auto second_done = [&](uint64_t index, const load::SecondReport& second) {
-    if (out != nullptr) *out << load::to_json_line(second, index) << '\n' << std::flush;
+    if (out != nullptr && out_error == 0) {
+      *out << load::to_json_line(second, index) << '\n' << std::flush;
+      if (!*out) out_error = errno;
+    }
     const std::string seen = view.after(index, second, screen());
     // A pod's log has stdout and stderr in one: who reads a line of JSON each second needs no other.
     if (on_terminal || arguments.out != "-") print(stderr, seen);
@@ -257,14 +264,21 @@ int load(const LoadArguments& arguments, const Environment& environment) {
   const auto report = load::run(*options, second_done, [] { return interrupted_by() != 0; });
   print(stderr, view.clear());
   if (!report) return complain(kFailed, report.error().what);
-  if (out != nullptr && !out->flush()) return complain(kFailed, "writing " + arguments.out + " failed");
-  const int interrupted = report->interrupted ? 128 + interrupted_by() : 0;
-  if (report->answers == 0) return complain(interrupted != 0 ? interrupted : kFailed, load::why_no_answer(*report));
+  // After the report: it is what minutes were spent on.
+  const auto end = [&](int status) {
+    if (out_error != 0) {
+      complain(kFailed, base::system_error("writing the lines of --out " + arguments.out, out_error).error().what);
+    }
+    if (report->interrupted) return 128 + interrupted_by();
+    return status == 0 && out_error != 0 ? kFailed : status;
+  };
+  const bool of_nothing = report->interrupted ? report->due == 0 : report->answers == 0 && report->due > 0;
+  if (of_nothing) return end(complain(kFailed, load::why_no_answer(*report)));
   int status = finish(*report, arguments, *gates, hdr);
   if (status == 0 && load::only_redirects(*report)) {
     status = complain(kFailed, "every answer was a redirect, which is not followed: use the URL in its Location");
   }
-  return interrupted != 0 ? interrupted : status;
+  return end(status);
 }
 
 int load_merge(const LoadArguments& arguments) {

@@ -41,6 +41,19 @@ class LoadTest(KilnTest):
         self.addCleanup(peer.close)
         return peer
 
+    def silent(self):
+        """The URL of one that the kernel drops connections for."""
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # until its queue is full
+            one = socket.socket()
+            self.addCleanup(one.close)
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
     def run_load(self, url, profile, *flags, env=None, timeout=40, limit=None):
         command = [kiln.binary(), "load", url, "--profile", profile, "--engine", ENGINE, *map(str, flags)]
         return subprocess.run(command, env=kiln.clean_environment(env), stdin=subprocess.DEVNULL, capture_output=True,
@@ -398,19 +411,9 @@ class NoAnswers(LoadTest):
         self.check("http://no-such-host.invalid/", "no-such-host.invalid")
 
     def test_nobody_accepts(self):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(0)
-            waiting = []  # until the queue is full, and the kernel drops what asks
-            self.addCleanup(lambda: [one.close() for one in waiting])
-            for _ in range(3):
-                one = socket.socket()
-                one.setblocking(False)
-                one.connect_ex(listener.getsockname())
-                waiting.append(one)
-            began = time.monotonic()
-            self.check(f"http://127.0.0.1:{listener.getsockname()[1]}/", "timed out")
-            self.assertLess(time.monotonic() - began, 8 * SLOW)
+        began = time.monotonic()
+        self.check(self.silent(), "timed out")
+        self.assertLess(time.monotonic() - began, 8 * SLOW)
 
     def test_another_protocol(self):
         self.check(self.peer(greeting=b"SSH-2.0-OpenSSH_9.2\r\n").url, "5 malformed", "HTTP/1.1 server?")
@@ -458,6 +461,13 @@ class NoAnswers(LoadTest):
 
 
 class Gates(LoadTest):
+    def test_what_hangs_is_not_fast(self):
+        peer = self.peer(lambda _peer, _connection, request: b"" if request % 5 == 4 else OK)
+        ended = self.run_load(peer.url, "50@1s", "--timeout", "1s", "--fail-if", "p99>30s", "--fail-if", "p50>30s")
+        self.assertEqual((ended.returncode, ended.stderr),
+                         (3, "kiln load: failed by p99>30s: 10 of 50 were not answered\n"))
+        self.assertIn("of the 40 answers alone, 10 requests have none:\nlatency", ended.stdout)
+
     def test_a_gate_that_fails_is_named_and_the_status_is_3(self):
         url = self.peer(lambda *_: OK.replace(b"200 OK", b"500 Oops")).url
         ended = self.run_load(url, "10@1s", "--fail-if", "errors>0.1%", "--fail-if", "p99>1m")
@@ -507,6 +517,27 @@ class Signals(LoadTest):
         self.check_sums(report)
         self.assertEqual((process.returncode, report["answers"], report["sent"]), (130, 10, 15))
         self.assertEqual(report["failures"]["cut_off"], report["due"] - 10)
+
+    def test_before_the_first_answer_there_is_a_report_too(self):
+        peer = self.peer(lambda *_: b"")
+        process = self.start_load(peer.url, "50@1h", "--format", "json")
+        eventually(lambda: len(peer.came) > 5, "requests come")
+        process.send_signal(signal.SIGINT)
+        output, complaints = process.communicate(timeout=5 * SLOW)
+        self.assertEqual((process.returncode, complaints), (130, ""))
+        report = json.loads(output)
+        self.check_sums(report)
+        self.assertEqual((report["answers"], report["failures"]["cut_off"]), (0, report["due"]))
+
+    def test_it_does_not_wait_for_a_connection(self):
+        process = self.start_load(self.silent(), "50@1h")
+        eventually(lambda: self.catches_signals(process), "it has begun")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        output, complaints = process.communicate(timeout=10 * SLOW)
+        self.assertLess(time.monotonic() - began, 2 * SLOW, "a connection has 5 s")
+        self.assertEqual((process.returncode, output), (143, ""))
+        self.assertEqual(complaints, "kiln load: it was interrupted before the first request\n")
 
     def test_the_second_ends_at_once(self):
         for second in (signal.SIGINT, signal.SIGTERM):
@@ -633,6 +664,24 @@ class Output(LoadTest):
         self.assertEqual(ended.returncode, 1)
         self.assertIn("No space left on device", ended.stderr)
 
+    def test_what_cannot_be_written_hides_nothing(self):
+        url = self.peer().url
+        ended = self.run_load(url, "5@1s", "--out", "/dev/full", "--hdr", "/dev/full")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("status    200: 5", ended.stdout)
+        self.assertEqual(ended.stderr, "kiln load: writing /dev/full: No space left on device\n"
+                                       "kiln load: writing the lines of --out /dev/full: No space left on device\n")
+        ended = self.run_load(url, "5@1s", "--out", "/dev/full", "--hdr", "/dev/full", "--fail-if", "rate>0")
+        self.assertEqual((ended.returncode, ended.stderr.count("\n")), (3, 3))
+
+        peer = self.peer()
+        process = self.start_load(peer.url, "50@1h", "--format", "json", "--out", "/dev/full")
+        eventually(lambda: len(peer.came) > 60, "requests come")
+        process.send_signal(signal.SIGTERM)
+        output, complaints = process.communicate(timeout=5 * SLOW)
+        self.assertEqual((process.returncode, complaints.count("No space left")), (143, 1))
+        self.check_sums(json.loads(output))
+
     def test_a_closed_stdout_is_not_taken_for_a_connection(self):
         ended = subprocess.run([kiln.binary(), "load", self.peer().url, "--profile", "20@1s"],
                                preexec_fn=lambda: os.close(1), timeout=20 * SLOW, stderr=subprocess.PIPE, text=True,
@@ -705,6 +754,24 @@ class Shards(LoadTest):
         ended = kiln.run("load", "merge", "--format", "json", *map(str, files))
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
         self.assertEqual(json.loads(ended.stdout)["answers"], 10)
+        # Its gates have said something behind the report.
+        for file in files:
+            file.write_text("a word before\n" + file.read_text() + "kiln load: failed by rate<95%: 90.000 %\n\n")
+        ended = kiln.run("load", "merge", "--format", "json", *map(str, files))
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        self.assertEqual(json.loads(ended.stdout)["answers"], 10)
+
+    def test_a_shard_without_requests_is_a_part(self):
+        self.start_in_time()
+        files = self.run_shards(self.peer().url, "1@2s", ["0/3", "1/3", "2/3"], "--fail-if", "rate<95%", "--fail-if",
+                                "p99>1h")
+        self.assertEqual([json.loads(file.read_text())["due"] for file in files], [1, 1, 0])
+        ended = kiln.run("load", "merge", *map(str, files))
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        self.assertIn("asked     2 requests in 2.0 s, 1.0/s", ended.stdout)
+        ended = kiln.run("load", "merge", str(files[2]))
+        self.assertEqual(ended.returncode, 0)
+        self.assertIn("asked     0 requests", ended.stdout)
 
     def test_a_job_says_which_shard_it_is(self):
         report = self.load(self.peer().url, "10@1s", "--shard", "3", "--start-every", "1s",
