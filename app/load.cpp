@@ -160,6 +160,10 @@ base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, 
   const auto request = load::request_text(options, true);
   if (!request) return std::unexpected(std::move(request.error()));
   if (arguments.no_keepalive) options.keepalive_age = {};
+  if (arguments.threads > arguments.connections) {
+    return base::error(fmt::format("--threads: {} need as many --connections at least, and those are {}",
+                                   arguments.threads, arguments.connections));
+  }
   options.connections_max = arguments.connections;
   options.threads = arguments.threads;
   options.engine = arguments.engine == "epoll"      ? core::EngineRequest::Epoll

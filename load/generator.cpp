@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <condition_variable>
 #include <ctime>
@@ -14,7 +15,9 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <variant>
 
+#include "base/check.h"
 #include "core/loop.h"
 #include "http/request_writer.h"
 #include "load/client.h"
@@ -49,19 +52,16 @@ struct Board {
   bool stopping = false;
   uint32_t running = 0;                      // threads
   std::vector<SecondReport> seconds;
-  std::vector<uint32_t> told;  // how many threads have told of that second
+  std::vector<uint64_t> told;  // how many seconds each thread has told of; more than any once it has ended
   std::optional<Report> report;
   std::optional<base::Error> error;
 };
 
-void tell_second(Board& board, uint64_t index, const SecondReport& second) {
+void tell_second(Board& board, uint32_t thread, uint64_t index, const SecondReport& second) {
   const std::lock_guard lock(board.mutex);
-  if (index >= board.seconds.size()) {
-    board.seconds.resize(index + 1);
-    board.told.resize(index + 1);
-  }
+  if (index >= board.seconds.size()) board.seconds.resize(index + 1);
   add(board.seconds[index], second);
-  ++board.told[index];
+  board.told[thread] = index + 1;
   board.changed.notify_one();
 }
 
@@ -75,7 +75,7 @@ base::Result<Report> run_client(const ClientOptions& options, core::EngineReques
   auto mailbox = core::Mailbox::open();
   if (!mailbox) return std::unexpected(std::move(mailbox.error()));
   Client client(options,
-                [&](uint64_t second, const SecondReport& report) { tell_second(board, second, report); });
+                [&](uint64_t second, const SecondReport& report) { tell_second(board, index, second, report); });
   core::Loop loop(std::move(opened->engine), std::move(*mailbox), client,
                   {// Of a request that the server does not read: a little later than the client's own deadline, which
                    // has then passed for certain.
@@ -135,8 +135,35 @@ base::Result<std::string> request_text(const GeneratorOptions& options, bool kee
 
 namespace {
 
+// FNV-1a, 64 bits: to notice a mistake, not to withstand an attack.
+std::string digest(std::string_view bytes) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{:016x}", hash);
+}
+
+// All that the times of the arrivals depend on, but for the shard. Numbers as they are to the last bit: they are parsed
+// alike everywhere.
+std::string schedule_text(const GeneratorOptions& options) {
+  const bool poisson = options.arrivals == profile::Arrivals::Poisson;
+  std::string text = poisson ? fmt::format("poisson {}", options.seed) : "uniform";
+  for (const profile::Piece& piece : options.profile.pieces()) {
+    text += fmt::format("; until {} ", piece.ends.count());
+    if (const auto* ramp = std::get_if<profile::Ramp>(&piece.shape)) {
+      text += fmt::format("ramp {} {} {}", ramp->from, ramp->to, ramp->seconds);
+    } else if (const auto* sine = std::get_if<profile::Sine>(&piece.shape)) {
+      text += fmt::format("sine {} {} {}", sine->mean, sine->amplitude, sine->period);
+    } else if (const auto* burst = std::get_if<profile::Burst>(&piece.shape)) {
+      text += fmt::format("burst {} {} {} {}", burst->base, burst->peak, burst->every, burst->width);
+    }
+  }
+  return text;
+}
+
 // With what was asked.
 Report report_of(const GeneratorOptions& options, Report report) {
+  report.schedule_digest = digest(schedule_text(options));
+  report.request_digest = digest(*request_text(options, true));
   report.url = printable("http://" + options.url.authority + options.url.target);
   report.profile = printable(options.profile_text);
   report.arrivals = options.arrivals == profile::Arrivals::Poisson ? "poisson" : "uniform";
@@ -152,6 +179,7 @@ Report report_of(const GeneratorOptions& options, Report report) {
 
 base::Result<Report> run(const GeneratorOptions& options, const SecondDone& second_done,
                          const std::function<bool()>& interrupted) {
+  CHECK(options.threads <= options.connections_max);
   auto request = request_text(options, true);
   if (!request) return std::unexpected(std::move(request.error()));
   auto server = connect(options.url, kConnectTimeout, interrupted);
@@ -170,7 +198,6 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
                        .request = *request,
                        .last_request = *request_text(options, false),
                        .method = options.method == "HEAD" ? http::Method::Head : http::Method::Get,
-                       .connections_max = std::max(options.connections_max / options.threads, 1U),
                        .keepalive_age = options.keepalive_age,
                        .timeout = options.timeout,
                        .connect_timeout = kConnectTimeout,
@@ -179,11 +206,13 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
 
   Board board;
   board.stops.resize(options.threads);
+  board.told.resize(options.threads);
   board.running = options.threads;
   const auto live = [&board, &options](const ClientOptions& own, uint32_t index) {
     auto report = run_client(own, options.engine, index, board);
     const std::lock_guard lock(board.mutex);
     --board.running;
+    board.told[index] = std::numeric_limits<uint64_t>::max();
     if (!report) {
       board.error = std::move(report.error());
       stop_all(board);
@@ -196,9 +225,11 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
   };
   std::vector<std::jthread> threads;
   for (uint32_t i = 0; i < options.threads; ++i) {
-    // A thread's share of this shard's share.
+    // A thread's share of this shard's share, and of the connections.
     client.schedule.shard = {.index = options.shard.index + options.shard.count * i,
                              .count = options.shard.count * options.threads};
+    const uint32_t left_over = options.connections_max % options.threads;
+    client.connections_max = options.connections_max / options.threads + (i < left_over ? 1 : 0);
     try {
       threads.emplace_back(live, client, i);
     } catch (const std::system_error& failed) {
@@ -216,8 +247,7 @@ base::Result<Report> run(const GeneratorOptions& options, const SecondDone& seco
   std::unique_lock lock(board.mutex);
   for (uint64_t next = 0; board.running > 0 || next < board.seconds.size();) {
     if (board.running > 0) board.changed.wait_for(lock, std::chrono::milliseconds(100));
-    // A thread that has ended tells no more.
-    while (next < board.seconds.size() && (board.told[next] == options.threads || board.running == 0)) {
+    while (next < board.seconds.size() && (board.running == 0 || next < std::ranges::min(board.told))) {
       const SecondReport second = std::exchange(board.seconds[next], {});
       lock.unlock();
       second_done(next++, second);

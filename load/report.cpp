@@ -20,7 +20,8 @@ constexpr double kLateShare = 0.01;
 constexpr uint64_t kLateMin = 5;
 constexpr double kBusyShare = 0.9;
 
-constexpr double kStartsApartMax = 1;  // seconds
+constexpr double kStartsApartMax = 1;     // seconds
+constexpr double kFirstSeenApartMax = 1;  // seconds
 
 PodReport& find_or_add(std::vector<PodReport>& pods, const PodReport& like) {
   for (PodReport& pod : pods) {
@@ -128,9 +129,19 @@ base::Result<void> merge(Report& into, const Report& part) {
     return base::error(fmt::format("these are no parts of one run: {} '{}' and '{}'", what, a, b));
   };
   if (into.url != part.url) return differ("URL", into.url, part.url);
-  if (into.profile != part.profile) return differ("profile", into.profile, part.profile);
+  // Older reports have no digests.
+  const auto told_apart = [](const std::string& a, const std::string& b) { return !a.empty() && !b.empty() && a != b; };
+  const bool same_times = !into.schedule_digest.empty() && into.schedule_digest == part.schedule_digest;
+  if (!same_times && into.profile != part.profile) return differ("profile", into.profile, part.profile);
   if (into.arrivals != part.arrivals) return differ("arrivals", into.arrivals, part.arrivals);
   if (into.seed != part.seed) return differ("seed", std::to_string(into.seed), std::to_string(part.seed));
+  if (told_apart(into.schedule_digest, part.schedule_digest)) {
+    return base::error(fmt::format("these are no parts of one run: the profile '{}' meant other times in each, by the "
+                                   "cost of a request or what is in the file", into.profile));
+  }
+  if (told_apart(into.request_digest, part.request_digest)) {
+    return base::error("these are no parts of one run: their requests differ in method, header or body");
+  }
   if (std::abs(into.started_at - part.started_at) > kStartsApartMax) {
     return base::error(fmt::format("these parts did not start together: {:.3f} and {:.3f} seconds since 1970",
                                    into.started_at, part.started_at));
@@ -178,10 +189,13 @@ void add(Report& into, const Report& part) {
     PodReport& known = find_or_add(into.pods, pod);
     known.answers += pod.answers;
     known.errors += pod.errors;
-    known.first_seen = std::min(known.first_seen, pod.first_seen);
     known.last_seen = std::max(known.last_seen, pod.last_seen);
     known.latency.add(pod.latency);
-    known.early.add(pod.early);
+    // Who met the pod much later than another has begun to count when it was new no longer.
+    const double later = pod.first_seen - known.first_seen;
+    if (later < -kFirstSeenApartMax) known.early.reset();
+    if (later <= kFirstSeenApartMax) known.early.add(pod.early);
+    known.first_seen = std::min(known.first_seen, pod.first_seen);
   }
   std::ranges::stable_sort(into.pods, {}, &PodReport::first_seen);
   if (part.timeline.size() > into.timeline.size()) into.timeline.resize(part.timeline.size());

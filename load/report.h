@@ -85,6 +85,9 @@ struct Report {
   std::string profile;
   std::string arrivals;  // "uniform" or "poisson"
   uint64_t seed = 1;
+  // Of the whole schedule and of the request as it is sent, so that parts of different runs are told apart; empty in
+  // reports of earlier versions.
+  std::string schedule_digest, request_digest;
   std::vector<ShardReport> shards;  // that are added up here
   double started_at = 0;            // seconds since 1970
   double planned_seconds = 0;
@@ -139,8 +142,8 @@ Verdict verdict(const Report& report);
 void add(SecondReport& into, const SecondReport& part);
 void add(Report& into, const Report& part);
 
-// Adds another part of the same run. An error when it is none: another URL, profile or seed, a shard that
-// is there already, or a start more than a second away.
+// Adds another part of the same run. An error when it is none: another URL, schedule or request, a shard that is there
+// already, or a start more than a second away.
 [[nodiscard]] base::Result<void> merge(Report& into, const Report& part);
 
 // docs/load.md has the schema.

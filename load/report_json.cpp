@@ -59,8 +59,10 @@ std::string to_json(const Report& report) {
   std::string out;
   auto to = std::back_inserter(out);
   static constexpr std::string_view kVerdicts[] = {"kept", "client", "connections"};
-  fmt::format_to(to, R"({{"schema":{},"url":{},"profile":{},"arrivals":{},"seed":{},"shards":[)", kSchema,
-                 json_text(report.url), json_text(report.profile), json_text(report.arrivals), report.seed);
+  fmt::format_to(to, R"({{"schema":{},"url":{},"profile":{},"arrivals":{},"seed":{},)"
+                 R"("schedule_digest":{},"request_digest":{},"shards":[)",
+                 kSchema, json_text(report.url), json_text(report.profile), json_text(report.arrivals), report.seed,
+                 json_text(report.schedule_digest), json_text(report.request_digest));
   for (size_t i = 0; i < report.shards.size(); ++i) {
     fmt::format_to(to, R"({}{{"index":{},"count":{}}})", i == 0 ? "" : ",", report.shards[i].index,
                    report.shards[i].count);
@@ -162,6 +164,8 @@ Report report_of(dom::element from) {
   report.profile = text(from, "profile");
   report.arrivals = text(from, "arrivals");
   report.seed = number(from, "seed");
+  if (has(from, "schedule_digest")) report.schedule_digest = text(from, "schedule_digest");
+  if (has(from, "request_digest")) report.request_digest = text(from, "request_digest");
   for (const dom::element shard : from["shards"].get_array()) {
     report.shards.push_back({.index = static_cast<uint32_t>(number(shard, "index")),
                              .count = static_cast<uint32_t>(number(shard, "count"))});

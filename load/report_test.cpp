@@ -89,6 +89,56 @@ TEST(Report, RefusesWhatIsNoPartOfTheSameRun) {
   }
 }
 
+TEST(Report, ComparesWhatWasSentAndWhenByDigests) {
+  struct Row {
+    const char* refused;  // nothing: it is not
+    void (*change)(Report&);
+  };
+  const Row rows[] = {
+      {nullptr, [](Report&) {}},
+      {nullptr, [](Report& r) { r.profile = "./20@10s.csv"; }},
+      {"other times", [](Report& r) { r.schedule_digest = "3"; }},
+      {"method, header or body", [](Report& r) { r.request_digest = "3"; }},
+      {nullptr, [](Report& r) { r.schedule_digest = r.request_digest = ""; }},
+      {"profile", [](Report& r) { r.schedule_digest = "", r.profile = "21@10s"; }},
+  };
+  for (const Row& row : rows) {
+    Report whole = part(0, 2, {"a"}, 10, 1000);
+    Report other = part(1, 2, {"a"}, 10, 1000);
+    for (Report* report : {&whole, &other}) {
+      report->schedule_digest = "1";
+      report->request_digest = "2";
+    }
+    row.change(other);
+    const auto merged = merge(whole, *from_json(to_json(other)));
+    if (row.refused == nullptr) {
+      EXPECT_TRUE(merged) << merged.error().what;
+    } else {
+      ASSERT_FALSE(merged) << row.refused;
+      EXPECT_NE(merged.error().what.find(row.refused), std::string::npos) << merged.error().what;
+    }
+  }
+}
+
+// Threads and shards meet a pod one after the other.
+TEST(Report, WhatCameEarlyIsCountedSinceThePodWasFirstSeen) {
+  struct Row {
+    double first, second;
+    uint64_t early;
+  };
+  for (const Row row : {Row{0, 6, 1}, Row{6, 0, 2}, Row{0, 0.5, 3}, Row{0.5, 0, 3}}) {
+    Report whole = part(0, 2, {"a"}, 1, 1000);
+    whole.pods[0].first_seen = row.first;
+    whole.pods[0].early.record(1000, 1);
+    Report other = part(1, 2, {"a"}, 2, 1000);
+    other.pods[0].first_seen = row.second;
+    other.pods[0].early.record(1000, 2);
+    add(whole, other);
+    EXPECT_EQ(whole.pods[0].early.count(), row.early) << row.first << " and " << row.second;
+    EXPECT_EQ(whole.pods[0].first_seen, 0);
+  }
+}
+
 TEST(Report, IsTheSameAfterItWasReadBack) {
   Report report = part(1, 3, {"kiln-\"1\"\\", "b"}, 7, 12'345);
   report.failures[static_cast<size_t>(Failure::Timeout)] = 3;
@@ -228,7 +278,8 @@ TEST(Report, ReadsOlderReports) {
   Report report = part(0, 1, {"a"}, 10, 1000);
   report.seconds = 3;
   std::string json = to_json(report);
-  for (const char* added : {"\"asked_seconds\":10.000000,", "\"late_for_connect\":0,", "\"late_for_descriptors\":0,",
+  for (const char* added : {"\"schedule_digest\":\"\",", "\"request_digest\":\"\",",
+                            "\"asked_seconds\":10.000000,", "\"late_for_connect\":0,", "\"late_for_descriptors\":0,",
                             ",\"cpu_wait_seconds\":0.000000"}) {
     const size_t at = json.find(added);
     ASSERT_NE(at, std::string::npos) << added;

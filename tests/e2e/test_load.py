@@ -341,6 +341,16 @@ class Connections(LoadTest):
         self.assertEqual(len(peer.connections), 4)
         self.assertEqual(report["answers"], 40)
 
+    def test_threads_share_the_connections(self):
+        def answer(peer, _connection, _request):
+            eventually(lambda: len(peer.came) >= 8, "eight at once")
+            return OK
+
+        peer = self.peer(answer)
+        report = self.load(peer.url, "80@1s", "--connections", 8, "--threads", 3)
+        self.assertEqual(len(peer.connections), 8)
+        self.assertEqual(report["answers"], 80)
+
     def test_few_descriptors_are_used_as_far_as_they_go(self):
         def answer(_peer, _connection, _request):
             time.sleep(0.2)  # so that more connections are wanted
@@ -579,6 +589,17 @@ class Output(LoadTest):
                 self.assertEqual([line["second"] for line in lines], list(range(len(lines))))
                 self.assertEqual(sum(line["pods"].get("a", 0) for line in lines), 45)
 
+    def test_a_thread_that_is_done_holds_up_no_line(self):
+        file = self.folder / "out"
+        peer = self.peer()
+        # Five requests, the last of them after nine seconds: its thread's alone.
+        process = self.start_load(peer.url, "4@1s,0.125@8s", "--threads", 2, "--out", file)
+        eventually(lambda: len(peer.came) == 4, "all but the last have come")
+        eventually(lambda: len(file.read_text().splitlines()) >= 3, "the lines of three seconds")
+        self.assertEqual(len(peer.came), 4, "and the last has not")
+        process.communicate(timeout=30 * SLOW)
+        self.assertEqual(sum(json.loads(line)["answers"] for line in file.read_text().splitlines()), 5)
+
     def test_answers_after_the_schedule_are_in_the_lines(self):
         def answer(_peer, connection, _request):
             time.sleep(2.2 if connection == 0 else 0.1)  # it is what is measured
@@ -732,7 +753,7 @@ class Shards(LoadTest):
         url = self.peer().url
         zero, one = self.run_shards(url, "5@1s", ["0/2", "1/2"])
         other = self.folder / "other"
-        other.write_text(json.dumps(json.loads(one.read_text()) | {"profile": "6@1s"}))
+        other.write_text(json.dumps(json.loads(one.read_text()) | {"profile": "6@1s", "schedule_digest": "0"}))
         garbage = self.folder / "garbage"
         garbage.write_text("{}")
         for files, words in (((zero, zero), ("0/2", "twice")), ((zero, other), ("other", "5@1s", "6@1s")),
@@ -746,6 +767,33 @@ class Shards(LoadTest):
         self.assertIn("1 of 2 shards", ended.stderr)
         ended = kiln.run("load", "merge", str(zero), str(one), "--fail-if", "p50 < 1h")
         self.assertEqual(ended.returncode, 3)
+
+    def test_merge_compares_what_was_sent_and_when(self):
+        """Not how it was written."""
+        file = self.folder / "day.csv"
+        file.write_text("0,10\n1,10\n")
+        url = self.peer().url
+
+        def shard(index, profile, *flags):
+            return self.start_load(url, profile, "--shard", f"{index}/2", "--start-every", "2s", "--format", "json",
+                                   *flags)
+
+        self.start_in_time()
+        parts = []
+        for number, process in enumerate([
+                shard(0, str(file)), shard(1, f"{self.folder}/./day.csv"), shard(1, "10@1s"),
+                shard(1, "100m@1s", "--cost", "10ms"), shard(1, "100m@1s", "--cost", "5ms"),
+                shard(1, str(file), "--method", "PUT"), shard(1, str(file), "--header", "A: b"),
+                shard(1, str(file), "--method", "GET", "--body", "x")]):
+            output, complaints = process.communicate(timeout=30 * SLOW)
+            self.assertEqual((process.returncode, complaints), (0, ""))
+            parts.append(self.folder / f"part-{number}")
+            parts[-1].write_text(output)
+        for part, word in zip(parts[1:], (None, None, None, "profile", "requests differ", "requests differ",
+                                          "requests differ")):
+            ended = kiln.run("load", "merge", str(parts[0]), str(part))
+            self.assertEqual(ended.returncode, 1 if word else 0, ended)
+            self.assertIn(word or "", ended.stderr)
 
     def test_merge_reads_the_logs_of_pods(self):
         self.start_in_time()
@@ -808,6 +856,7 @@ class Mistakes(LoadTest):
         for every in ("1", "0s", "2562047h"):
             self.check(self.URL, "--shard", "0/2", "--start-every", every, words=("--start-every", f"'{every}'"))
         self.check(self.URL, "--shard", "2", words=("'2/2'",), env={"JOB_COMPLETION_INDEX": "2"})
+        self.check(self.URL, "--threads", "3", "--connections", "2", words=("--threads", "3", "--connections", "2"))
         self.check(self.URL, "--cost", "5ms", "--calibration", CALIBRATION, words=("--calibration", "--cost"))
         self.check(self.URL, "--nonsense", words=("--nonsense",))
         self.check("merge", words=("FILE",))
