@@ -18,6 +18,9 @@ namespace kiln::app {
 // number and receives what is meant for them. The first call of main().
 void occupy_standard_streams();
 
+// True when it is a terminal that understands escape codes.
+[[nodiscard]] bool is_drawable(std::FILE* stream);
+
 // False when not all of it could be written.
 bool print(std::FILE* stream, std::string_view text);
 

@@ -123,12 +123,15 @@ base::Result<load::GeneratorOptions> options_of(const LoadArguments& arguments, 
   options.profile = std::move(*profile);
   options.profile_text = arguments.profile;
   options.arrivals = arguments.arrivals == "poisson" ? profile::Arrivals::Poisson : profile::Arrivals::Uniform;
-  options.seed = arguments.seed;
+  const auto seed = base::parse_integer(arguments.seed);
+  if (!seed) return base::error("--seed: " + seed.error().what);
+  options.seed = *seed;
   auto shard = shard_of(arguments, environment);
   if (!shard) return std::unexpected(std::move(shard.error()));
   options.shard = *shard;
 
   options.body = arguments.body;
+  if (options.body == "@") return base::error("--body: '@' names no file");
   if (options.body.starts_with('@')) {
     auto body = read_file(options.body.substr(1));
     if (!body) return base::error(fmt::format("--body: '{}': {}", arguments.body, body.error().what));
@@ -251,7 +254,8 @@ int load(const LoadArguments& arguments, const Environment& environment) {
 
   // The first signal ends the run with a report, the second the process, whichever they are.
   notice_interrupts();
-  const bool on_terminal = ::isatty(STDERR_FILENO) == 1;
+  // What is taken away to be drawn anew must have nothing of others in it.
+  const bool on_terminal = is_drawable(stderr) && !(arguments.out == "-" && ::isatty(STDOUT_FILENO) == 1);
   LoadView view(on_terminal ? LoadView::Where::Terminal : LoadView::Where::Elsewhere,
                 arguments.url + "   " + arguments.profile,
                 std::chrono::duration<double>(options->profile.duration()).count());

@@ -16,7 +16,7 @@ struct LoadArguments {
   std::string cost;         // CPU time of a request, for rates in millicores
   std::string calibration;  // or a file that says it; neither: no rate is in millicores
   std::string arrivals = "uniform";
-  uint64_t seed = 1;
+  std::string seed = "1";
   std::string method;  // empty: GET, or POST with a body
   std::vector<std::string> headers;
   std::string body;  // or @FILE

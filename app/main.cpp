@@ -13,7 +13,6 @@
 #include "app/settings.h"
 #include "app/verbs.h"
 #include "app/version.h"
-#include "base/quantity.h"
 #include "profile/parse.h"
 
 namespace {
@@ -73,10 +72,7 @@ CLI::App* add_load(CLI::App& command_line, app::LoadArguments& arguments) {
   add("--cost", arguments.cost, "TIME", "CPU time of a request, for rates in millicores");
   add("--calibration", arguments.calibration, "FILE", "of kiln calibrate, instead of --cost");
   add("--arrivals", arguments.arrivals, "NAME", "uniform or poisson")->check(CLI::IsMember({"uniform", "poisson"}));
-  add("--seed", arguments.seed, "N", "of poisson arrivals; the same seed sends at the same times")
-      ->check([](const std::string& text) {
-        return base::parse_integer(text) ? "" : fmt::format("'{}' is no whole number from 0 on", text);
-      });
+  add("--seed", arguments.seed, "N", "of poisson arrivals; the same seed sends at the same times");
   add("--method", arguments.method, "NAME", "default: GET, or POST with a body");
   add("--header", arguments.headers, "'NAME: VALUE'", "may be repeated")->expected(1)->take_all()->default_str("");
   add("--body", arguments.body, "TEXT", "of each request; @FILE is what that file holds");
@@ -188,6 +184,10 @@ int main(int argc, char** argv) {
   CLI::App* merge = load->add_subcommand("merge", "adds up the JSON reports of shards");
   merge->add_option("FILE", load_arguments.files, "what kiln load --format json printed")->required();
   add_report_flags(*merge, load_arguments);
+  // What says how to send means nothing here; what says how to report may stand before the word as well.
+  for (CLI::Option* option : load->get_options()) {
+    if (merge->get_option_no_throw(option->get_name()) == nullptr) merge->excludes(option);
+  }
 
   app::CalibrateArguments calibrate_arguments;
   CLI::App* calibrate = add_calibrate(command_line, calibrate_arguments);

@@ -204,6 +204,16 @@ Report report_of(dom::element from) {
   return report;
 }
 
+std::string_view what_is_wrong(simdjson::error_code error) {
+  switch (error) {
+    case simdjson::NO_SUCH_FIELD: return "a member is missing";
+    case simdjson::INCORRECT_TYPE:
+    case simdjson::NUMBER_OUT_OF_RANGE:
+    case simdjson::INDEX_OUT_OF_BOUNDS: return "a member is of another type";
+    default: return "it is no JSON";
+  }
+}
+
 }  // namespace
 
 base::Result<Report> from_json(std::string_view json) {
@@ -218,9 +228,9 @@ base::Result<Report> from_json(std::string_view json) {
     if (report.shards.empty()) return base::error("no report of kiln load: it is of no shard");
     return report;
   } catch (const simdjson::simdjson_error& error) {
-    return base::error(fmt::format("no report of kiln load: {}", error.what()));
-  } catch (const std::exception& error) {
-    return base::error(fmt::format("no report of kiln load: {}", error.what()));
+    return base::error("no report of kiln load: " + std::string(what_is_wrong(error.error())));
+  } catch (const std::exception&) {
+    return base::error("no report of kiln load: a status is no number");
   }
 }
 

@@ -155,10 +155,16 @@ TEST(Report, IsTheSameAfterItWasReadBack) {
 }
 
 TEST(Report, SaysWhatIsNoReport) {
-  for (const char* text : {"", "{", "[]", "{}", R"({"schema":2})", R"({"schema":1,"url":5})", "null"}) {
-    const auto report = from_json(text);
-    ASSERT_FALSE(report) << text;
-    EXPECT_FALSE(report.error().what.empty());
+  struct Row {
+    const char* text;
+    const char* says;
+  };
+  for (const Row& row : {Row{"", "no JSON"}, Row{"{", "no JSON"}, Row{"kiln: failed", "no JSON"},
+                         Row{"[]", "another type"}, Row{"{}", "missing"}, Row{R"({"schema":2})", "schema 2"},
+                         Row{R"({"schema":1,"url":5})", "another type"}, Row{"null", "another type"}}) {
+    const auto report = from_json(row.text);
+    ASSERT_FALSE(report) << row.text;
+    EXPECT_NE(report.error().what.find(row.says), std::string::npos) << row.text << ": " << report.error().what;
   }
 }
 

@@ -84,10 +84,10 @@ class LoadTest(KilnTest):
             self.assertEqual(sum(count for _, count in pod["latency_us"]["counts"]), pod["answers"])
             self.assertLessEqual(pod["first_seen"], pod["last_seen"])
 
-    def start_load(self, url, profile, *flags, stderr=subprocess.PIPE):
+    def start_load(self, url, profile, *flags, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=None):
         process = subprocess.Popen([kiln.binary(), "load", url, "--profile", profile, "--engine", ENGINE,
-                                    *map(str, flags)], env=kiln.clean_environment(), stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=stderr, text=True)
+                                    *map(str, flags)], env=kiln.clean_environment(env), stdin=subprocess.DEVNULL,
+                                   stdout=stdout, stderr=stderr, text=True)
 
         def end():
             process.kill()
@@ -135,6 +135,9 @@ class Schedule(LoadTest):
                                preexec_fn=limit, timeout=20 * SLOW, capture_output=True, check=False)
         self.assertEqual((ended.returncode, ended.stdout), (1, ""))
         self.assertRegex(ended.stderr, r"\Akiln load: starting thread [1-3] of 8: .*: fewer --threads may do\n\Z")
+
+    def test_a_seed_is_a_decimal_number(self):
+        self.assertEqual(self.load(self.peer().url, "2@1s", "--seed", "010")["seed"], 10)
 
     def test_poisson_arrivals_are_those_of_the_seed(self):
         peer = self.peer()
@@ -635,14 +638,13 @@ class Output(LoadTest):
         self.assertRegex(ended.stderr,
                          r"^10 of 11 s: asked 5\.0/s, answered 5\.0/s, 0 errors, p99 [0-9.]+ ms, 1 pod\n$")
 
-    def test_a_terminal_sees_a_picture_that_fits_and_goes(self):
-        name = "kiln-" + "x" * 200
-        peer = self.peer(lambda _peer, _connection, request: named(f"{name}-{request % 30}"))
+    def on_terminal(self, url, profile, *flags, rows=24, columns=80, stdout=None, env=None):
+        """What a terminal is shown, and the process, which has ended."""
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
-        rows, columns = 12, 50
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        process = self.start_load(peer.url, "40@3s", stderr=theirs)
+        process = self.start_load(url, profile, *flags, stderr=theirs, stdout=stdout or theirs,
+                                  env={"TERM": "xterm"} | (env or {}))
         os.close(theirs)
         seen = b""
         while True:
@@ -653,8 +655,15 @@ class Output(LoadTest):
             seen += data
         output, _ = process.communicate(timeout=5 * SLOW)
         self.assertEqual(process.returncode, 0)
+        return seen.decode("utf-8").replace("\r\n", "\n"), output
+
+    def test_a_terminal_sees_a_picture_that_fits_and_goes(self):
+        name = "kiln-" + "x" * 200
+        peer = self.peer(lambda _peer, _connection, request: named(f"{name}-{request % 30}"))
+        rows, columns = 12, 50
+        seen, output = self.on_terminal(peer.url, "40@3s", rows=rows, columns=columns, stdout=subprocess.PIPE)
         self.assertNotIn("\x1b", output)
-        pictures = re.split(r"\x1b\[([0-9]+)A\x1b\[J", seen.decode("utf-8").replace("\r\n", "\n"))
+        pictures = re.split(r"\x1b\[([0-9]+)A\x1b\[J", seen)
         self.assertGreaterEqual(len(pictures), 7, "three pictures, each taken away")
         self.assertEqual(pictures[-1], "")
         for picture, lines in zip(pictures[::2], pictures[1::2]):
@@ -663,6 +672,16 @@ class Output(LoadTest):
             self.assertLess(max(map(len, picture.splitlines())), columns)
             self.assertIn("asked 40/s", picture)
             self.assertIn("kiln-x", picture)
+
+    def test_a_terminal_without_pictures(self):
+        url = self.peer().url
+        seen, _ = self.on_terminal(url, "5@2s", env={"TERM": "dumb"})
+        self.assertNotIn("\x1b", seen)
+        self.assertIn("status    200: 10\n", seen)
+        # The lines are on it already.
+        seen, _ = self.on_terminal(url, "5@2s", "--out", "-")
+        self.assertNotIn("\x1b", seen)
+        self.assertEqual([json.loads(line)["second"] for line in seen.splitlines()[:2]], [0, 1])
 
     def test_a_percentile_table_for_the_plotter(self):
         file = self.folder / "hdr"
@@ -850,7 +869,7 @@ class Mistakes(LoadTest):
                             ("--header", "no-colon"), ("--header", "Host: x"), ("--header", "A b: c"),
                             ("--header", "A: b\x01"), ("--method", "G T"), ("--method", "CONNECT"), ("--cost", "5"),
                             ("--calibration", "/nowhere"), ("--calibration", str(kiln.HERE / "kiln.py")),
-                            ("--body", "@/nowhere")):
+                            ("--body", "@/nowhere"), ("--body", "@")):
             with self.subTest(f"{flag} {value!r}"):
                 self.check(self.URL, f"{flag}={value}", words=(flag, value.replace("\x01", "")))
         for every in ("1", "0s", "2562047h"):
@@ -860,6 +879,8 @@ class Mistakes(LoadTest):
         self.check(self.URL, "--cost", "5ms", "--calibration", CALIBRATION, words=("--calibration", "--cost"))
         self.check(self.URL, "--nonsense", words=("--nonsense",))
         self.check("merge", words=("FILE",))
+        self.check(self.URL, "--shard", "0/2", "merge", "file", words=("merge", "excludes"))
+        self.check("--seed", "2", "merge", "file", words=("merge", "--seed"))
 
     def test_a_url_that_is_none(self):
         for url, word in (("localhost:8080", "http://"), ("https://localhost/", "https"), ("http://", "host"),
