@@ -35,8 +35,9 @@ struct LoadArguments {
   std::vector<std::string> files;  // of merge
 };
 
-// Exit status 0; 1 when nothing was answered, all was redirected, or the run could not begin; 2 for a bad command line;
-// 3 when a gate failed; 129, 130 or 143 when a signal ended it, with the report of what was done by then.
+// Exit status 0; 1 when nothing was answered, all was redirected, the run could not begin or a file not be written;
+// 2 for a bad command line; 3 when a gate failed; 129, 130 or 143 when a signal ended it, with the report of what was
+// done by then.
 int load(const LoadArguments& arguments, const Environment& environment);
 int load_merge(const LoadArguments& arguments);
 
