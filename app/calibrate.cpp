@@ -114,7 +114,9 @@ base::Result<Asked> understand(const CalibrateArguments& arguments) {
     return base::error(fmt::format("--ms: '{}' is not a number above 0 and at most {:g}", arguments.ms, kMsMax));
   }
   asked.ms = *ms;
-  asked.run.seed = arguments.seed;
+  const auto seed = base::parse_integer(arguments.seed);
+  if (!seed) return base::error("--seed: " + seed.error().what);
+  asked.run.seed = *seed;
   asked.wishes.target_percent = arguments.target;
   if (const auto slope = take_slope(arguments.slope, asked); !slope) return std::unexpected(slope.error());
   for (const auto& [flag, text, into] : {std::tuple{"--reaction", &arguments.reaction, &asked.wishes.reaction},
@@ -153,7 +155,7 @@ class ProgressLine {
   }
 
  private:
-  const bool on_terminal_ = ::isatty(STDERR_FILENO) == 1;
+  const bool on_terminal_ = is_drawable(stderr);
 };
 
 // EINVAL: the command line does not fit what is there.

@@ -19,7 +19,7 @@ struct CalibrateArguments {
   std::string quota;    // empty: calibrate/subject.h
   std::string limit;    // of a server at a URL; empty: what it says
   std::string metrics;  // likewise
-  uint64_t seed = calibrate::RunOptions{}.seed;
+  std::string seed = std::to_string(calibrate::RunOptions{}.seed);
   std::string step_time = base::format_duration(calibrate::kStepUsual);
   std::string engine = "auto";
 

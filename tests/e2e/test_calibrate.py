@@ -289,6 +289,8 @@ class Mistakes(CalibrateTest):
                 (["--slo", "p99<0"], ["--slo"]),
                 (["--step-time", "199ms"], ["--step-time", "0.2s"]),
                 (["--step-time", "inf"], ["--step-time", "'inf'"]),
+                (["--seed", "-1"], ["--seed", "'-1'"]),
+                (["--request", "1.5m"], ["--request", "'1.5m'", "whole"]),
                 (["--name", "Kiln_1", "--patch", "p"], ["--name", "'Kiln_1'"]),
                 (["--limit", "500m"], ["--limit", "URL"]),
                 (["--metrics", "http://x/"], ["--metrics", "URL"]),
@@ -310,6 +312,7 @@ class Mistakes(CalibrateTest):
             self.assertIn(place, err)
         (self.folder / "file").touch()
         self.assertIn("no directory", self.calibrate("--patch", "file", status=1)[1])
+        self.assertIn("Not a directory", self.calibrate("--patch", "file/below", status=1)[1])
         self.assertLess(time.monotonic() - before, 10 * SLOW)
 
 
