@@ -137,8 +137,7 @@ std::string to_text(const Report& report) {
   fmt::format_to(out, "\nclient    {:.2f} of {} core{}, {:.2f} waited for\n", report.cpu_seconds / seconds,
                  report.threads, report.threads == 1 ? "" : "s", report.cpu_wait_seconds / seconds);
   fmt::format_to(out,
-                 "late      {} by the client, {} while every connection was busy, {} while theirs was made, "
-                 "{} for want of descriptors or ports\n",
+                 "late      {} by the client, {} all busy, {} connecting, {} no descriptor or port\n",
                  report.late_by_client, report.late_for_connections, report.late_for_connect,
                  report.late_for_descriptors);
   fmt::format_to(out, "verdict   {}\n", words(report));
