@@ -180,10 +180,8 @@ std::string cannot_trigger(const Calibration& calibration) {
                      cpu_text(capacity(calibration)));
 }
 
-std::string exact_seconds(double seconds) { return fmt::format("{:g} s", seconds); }
-
 std::string why(const Advice& advice, const Threshold& chosen, const Case& asked) {
-  const std::string reaction = exact_seconds(asked.reaction_seconds);
+  const std::string reaction = exact_seconds_text(asked.reaction_seconds);
   const std::string slope = grows(cpu_text(asked.slope_millicores));
   const std::string until = until_the_edge(advice, asked.calibration);
   if (chosen.target_percent == kTargetHighest) {
@@ -271,7 +269,7 @@ std::string why_none(const Advice& advice, const Case& asked) {
   return fmt::format("none: even at {} % a replica stands {} for only {} {}, and new ones serve after {}; {}",
                      lowest->target_percent, grows(cpu_text(asked.slope_millicores)),
                      seconds_text(lowest->ramp_seconds), until_the_edge(advice, asked.calibration),
-                     exact_seconds(asked.reaction_seconds), would_do);
+                     exact_seconds_text(asked.reaction_seconds), would_do);
 }
 
 // Of the lightest steps, up to half of what the server can do: one alone may have met a bad moment.

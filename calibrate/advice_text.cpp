@@ -46,7 +46,7 @@ std::string to_text(const Advice& advice, const Calibration& calibration, const 
   std::string text =
       fmt::format("request {}, limit {}, load grows by {} a second, new replicas after {}\n",
                   cpu_text(wishes.request_millicores), cpu_text(calibration.limit_millicores),
-                  cpu_text(advice.slope_millicores), fmt::format("{:g} s", in_seconds(wishes.reaction)));
+                  cpu_text(advice.slope_millicores), exact_seconds_text(in_seconds(wishes.reaction)));
   const auto to = std::back_inserter(text);
   fmt::format_to(to, "p99 to hold {}{}", load::time_text(advice.goal_us), whence);
   if (advice.edge_millicores > 0) fmt::format_to(to, ": up to {}", cpu_text(advice.edge_millicores));

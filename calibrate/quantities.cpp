@@ -25,6 +25,8 @@ std::string seconds_text(double seconds) {
                       : fmt::format("{:.0f} s", std::floor(seconds));
 }
 
+std::string exact_seconds_text(double seconds) { return fmt::format("{:.10g} s", seconds); }
+
 std::string wrapped(std::string_view text, size_t indent) {
   constexpr size_t kColumns = 79;
   std::string out;

@@ -19,6 +19,9 @@ std::string slope_text(double millicores);
 // "0.5 s", "52 s". Rounded down: what lasts a little less than it should must not look as if it did.
 std::string seconds_text(double seconds);
 
+// As it was asked for: "60 s", "1.5 s".
+std::string exact_seconds_text(double seconds);
+
 // Broken between words, for a terminal of 80 columns; all lines but the first begin with so many blanks.
 std::string wrapped(std::string_view text, size_t indent);
 

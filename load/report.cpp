@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 namespace kiln::load {
@@ -52,15 +53,12 @@ std::string printable(std::string_view text) {
 
 base::HdrHistogram latency_histogram() { return base::HdrHistogram(3'600'000'000); }
 
-uint64_t Report::unanswered() const {
-  uint64_t sum = 0;
-  for (const uint64_t count : failures) sum += count;
-  return sum - failures[static_cast<size_t>(Failure::CutOff)];
-}
+uint64_t Report::failed() const { return std::accumulate(failures.begin(), failures.end(), uint64_t{0}); }
+
+uint64_t Report::unanswered() const { return failed() - failures[static_cast<size_t>(Failure::CutOff)]; }
 
 uint64_t Report::errors() const {
-  uint64_t sum = 0;
-  for (const uint64_t count : failures) sum += count;
+  uint64_t sum = failed();
   for (const auto& [status, count] : statuses) sum += status >= 400 ? count : 0;
   return sum;
 }

@@ -123,7 +123,8 @@ struct Report {
   // What rates are over: a server that stops answering does not make the time shorter.
   [[nodiscard]] double seconds_run() const { return std::max(seconds, asked_seconds); }
   [[nodiscard]] uint64_t errors() const;
-  [[nodiscard]] uint64_t unanswered() const;  // but for what an interruption cut off
+  [[nodiscard]] uint64_t failed() const;      // requests without an answer
+  [[nodiscard]] uint64_t unanswered() const;  // the same, but for what an interruption cut off
   [[nodiscard]] double error_share() const;  // of what was due
   // The coefficient of variation of the pods' answers: 0 when all have answered as often.
   [[nodiscard]] double skew() const;

@@ -28,8 +28,8 @@ void latency_line(std::string& text, std::string_view name, const base::HdrHisto
 void latencies(std::string& text, const Report& report) {
   if (report.answers == 0) return;
   auto out = std::back_inserter(text);
-  if (const uint64_t unanswered = report.due - report.answers; unanswered > 0) {
-    fmt::format_to(out, "of the {} answers alone, {} requests have none:\n", report.answers, unanswered);
+  if (report.failed() > 0) {
+    fmt::format_to(out, "of the {} answers alone, {} requests have none:\n", report.answers, report.failed());
   }
   fmt::format_to(out, "latency  {:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "p50", "p90", "p99", "p99.9", "max", "mean");
   latency_line(text, "due", report.latency);
